@@ -1,0 +1,175 @@
+"""One attempt to call an agent: lease an instance, send, turn the outcome into the engine's words."""
+
+import asyncio
+import random
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from orchestrator.errors import (
+    CallError,
+    RetryableCallError,
+)
+from orchestrator.models import AgentCall, AgentReply, Attempt, RetryPlan
+from orchestrator.resilience.pool import Pools
+from orchestrator.routing import backoff_seconds
+from orchestrator.telemetry import metrics
+from orchestrator.telemetry.logging import get_logger
+from orchestrator.transports import AgentRequest, AgentResponse, Transport
+
+HEARTBEAT_SECONDS = 1.0
+"""Calls shorter than this never heartbeat, and so cost the engine nothing beyond their two events."""
+
+log = get_logger(__name__)
+
+
+class AgentCalls:
+    """The activity with what it needs: the pools of instances, the transport, headers by agent."""
+
+    def __init__(
+        self,
+        pools: Pools,
+        transport: Transport,
+        headers: Mapping[str, Mapping[str, str]],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._pools = pools
+        self._transport = transport
+        self._headers = headers
+        self._chance = chance
+
+    @activity.defn
+    async def call_agent(self, call: AgentCall) -> AgentReply:
+        """Make one attempt.
+
+        Raises:
+            ApplicationError: typed after the call error; retryable ones say when to try again.
+        """
+        started = time.perf_counter()
+        instance_url = None
+        try:
+            with self._pools.of_agent(call.agent).lease(call.endpoint) as (instance, url):
+                instance_url = instance.url
+                async with _heartbeats():
+                    response = await self._transport.send(self._request(call, url))
+        except CallError as error:
+            raise self._failure(call, error, instance_url, time.perf_counter() - started) from None
+        return _reply(call, response, instance_url, time.perf_counter() - started)
+
+    def _request(self, call: AgentCall, url: str) -> AgentRequest:
+        info = activity.info()
+        timeout = _seconds_left(info, call.attempt_timeout)
+        deadline = datetime.now(UTC) + timedelta(seconds=timeout)
+        return AgentRequest(
+            agent=call.agent,
+            url=url,
+            payload=call.payload,
+            timeout=timeout,
+            headers={
+                **self._headers.get(call.agent, {}),
+                "Idempotency-Key": call.task_id,
+                "X-Task-ID": call.task_id,
+                "X-Attempt": str(info.attempt),
+                "X-Deadline": deadline.isoformat(timespec="milliseconds"),
+                "traceparent": call.traceparent or traceparent(call.task_id),
+            },
+        )
+
+    def _failure(
+        self, call: AgentCall, error: CallError, instance: str | None, seconds: float
+    ) -> ApplicationError:
+        attempt = activity.info().attempt
+        kind = type(error).__name__
+        metrics.agent_call(call.agent, kind, seconds)
+        log.warning(
+            "attempt_failed",
+            task_id=call.task_id,
+            agent=call.agent,
+            instance=instance,
+            attempt=attempt,
+            error=str(error),
+            error_type=kind,
+            execution_time=round(seconds, 6),
+        )
+        message = f"{error}; it said: {error.excerpt}" if error.excerpt else str(error)
+        return ApplicationError(
+            message,
+            Attempt(
+                attempt=attempt,
+                instance=instance,
+                error_type=kind,
+                seconds=seconds,
+                status=error.status,
+            ),
+            type=kind,
+            non_retryable=not isinstance(error, RetryableCallError),
+            next_retry_delay=self._pause(call.retry, attempt, error),
+        )
+
+    def _pause(self, retry: RetryPlan, attempt: int, error: CallError) -> timedelta | None:
+        """What the agent asked for, clamped, or the backoff; both jittered, never shortened below
+        what the agent asked for.
+        """
+        if not isinstance(error, RetryableCallError):
+            return None
+        if error.retry_after is not None:
+            seconds = min(error.retry_after, retry.max_retry_after_seconds)
+            spread = self._chance()
+        else:
+            seconds = backoff_seconds(retry, attempt)
+            spread = 2 * self._chance() - 1
+        # The engine takes a delay of zero for none given.
+        return timedelta(seconds=max(0.001, seconds * (1 + spread * retry.jitter)))
+
+
+def _seconds_left(info: activity.Info, attempt_timeout: float) -> float:
+    """The attempt's timeout, or what is left of the task's deadline; by the engine's clock."""
+    if info.schedule_to_close_timeout is None:
+        return attempt_timeout
+    end = info.scheduled_time + info.schedule_to_close_timeout
+    left = (end - max(info.started_time, info.current_attempt_scheduled_time)).total_seconds()
+    return max(0.001, min(attempt_timeout, left))
+
+
+def _reply(
+    call: AgentCall, response: AgentResponse, instance: str | None, seconds: float
+) -> AgentReply:
+    metrics.agent_call(call.agent, "success", seconds)
+    return AgentReply(
+        result=response.body,
+        instance=instance or "",
+        status=response.status,
+        attempt=activity.info().attempt,
+        seconds=round(seconds, 6),
+    )
+
+
+@asynccontextmanager
+async def _heartbeats() -> AsyncIterator[None]:
+    """Tell the engine that the call lives, which is also how a cancellation gets here."""
+    beating = asyncio.create_task(_beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+
+
+async def _beat() -> None:
+    while True:
+        await asyncio.sleep(HEARTBEAT_SECONDS)
+        activity.heartbeat()
+
+
+def traceparent(task_id: str) -> str:
+    """A W3C trace context whose trace id is the task's, for callers that sent none."""
+    try:
+        trace_id = uuid.UUID(task_id).hex
+    except ValueError:
+        trace_id = uuid.uuid5(uuid.NAMESPACE_URL, task_id).hex
+    return f"00-{trace_id}-{secrets.token_hex(8)}-00"

@@ -1,0 +1,1 @@
+"""The HTTP API: requests in, problem documents out, everything else elsewhere."""

@@ -1,0 +1,51 @@
+"""The application: its routers, its errors, and what lives as long as it does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from prometheus_client import REGISTRY
+
+from api import errors, overview, tasks
+from api.dependencies import Services
+from api.overview import OverviewCollector
+from orchestrator import __version__
+
+DESCRIPTION = """\
+Submit tasks for HTTP agents; each is routed, called through failures and restarts, and answered for.
+
+Errors are `application/problem+json` (RFC 9457) with the fields `detail` and `status_code`.
+"""
+
+
+def create_app(services: Services) -> FastAPI:
+    """The application over its services, which whoever opened them closes."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        collector = OverviewCollector(services)
+        REGISTRY.register(collector)
+        watching = [
+            asyncio.create_task(services.overview.run()),
+            asyncio.create_task(services.agent_health.run()),
+        ]
+        try:
+            yield
+        finally:
+            REGISTRY.unregister(collector)
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+
+    app = FastAPI(
+        title="Orchestration Agent",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+    )
+    app.state.services = services
+    errors.install(app)
+    app.include_router(tasks.router)
+    app.include_router(overview.router)
+    return app

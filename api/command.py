@@ -1,0 +1,117 @@
+"""``orchestrator api``: serve the HTTP API until told to stop."""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import uvicorn
+import uvloop
+
+from api.app import create_app
+from api.services import open_services
+from orchestrator.cli import config_option, listen_options, plain_errors, settings_of
+from orchestrator.config import Settings
+from orchestrator.errors import StartupError
+from orchestrator.parts import metrics_server, stop_on_signals
+from orchestrator.telemetry import logging
+from orchestrator.telemetry.logging import get_logger
+
+BACKLOG = 2048
+GRACE_SECONDS = 30
+
+log = get_logger(__name__)
+
+
+@click.command()
+@config_option
+@listen_options
+@plain_errors
+def command(config_path: Path | None, host: str | None, port: int | None) -> None:
+    """Serve the HTTP API.
+
+    Stops on SIGINT or SIGTERM after the requests in flight are answered.
+
+    \b
+    Examples:
+      orchestrator api
+      orchestrator api --config production.yaml --host 0.0.0.0 --port 8000
+    """
+    settings = settings_of(config_path, host, port)
+    logging.configure(settings.logging, "api")
+    uvloop.run(serve(settings))
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until a signal.
+
+    Raises:
+        StartupError: a port is taken, or the engine is not there.
+    """
+    stop = stop_on_signals()
+    listener = listen(settings.agent.host, settings.agent.port)
+    with listener, metrics_server(settings):
+        async with open_services(settings) as services:
+            server = _Server(
+                uvicorn.Config(
+                    create_app(services),
+                    loop="none",
+                    http="httptools",
+                    log_config=None,
+                    access_log=False,
+                    server_header=False,
+                    timeout_keep_alive=30,
+                    timeout_graceful_shutdown=GRACE_SECONDS,
+                )
+            )
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            log.info("api_ready", url=f"http://{settings.agent.host}:{settings.agent.port}")
+            _warn_if_open(settings)
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            server.should_exit = True
+            await serving
+            stopping.cancel()
+    log.info("api_stopped")
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us: requests end first, then the workflows beside them."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        StartupError: the port is taken, or the host is not one of this machine.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise StartupError(
+            f"The API cannot listen on {host}:{port}: {error.strerror}; free the port, or choose "
+            "another by --port"
+        ) from None
+
+
+def _warn_if_open(settings: Settings) -> None:
+    """Say that anybody who reaches the port may use it, unless that is what they want."""
+    try:
+        private = ipaddress.ip_address(settings.agent.host).is_loopback
+    except ValueError:
+        private = settings.agent.host == "localhost"
+    if not private and not settings.security.allow_anonymous:
+        log.warning(
+            "api_open_to_network",
+            host=settings.agent.host,
+            advice="anybody who reaches this port can submit tasks: put a proxy with "
+            "authentication before it, then set security.allow_anonymous: true",
+        )

@@ -1,0 +1,106 @@
+"""How errors become HTTP: RFC 9457 problem documents that also carry detail and status_code."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from orchestrator.engine.converter import problems
+from orchestrator.engine.tasks import InvalidCursor
+from orchestrator.errors import (
+    EngineUnavailable,
+    IdempotencyConflict,
+    OrchestratorError,
+    PayloadTooLarge,
+    TaskNotFound,
+    UnknownPattern,
+)
+from orchestrator.telemetry.logging import get_logger
+
+PROBLEM_TYPE = "application/problem+json"
+ENGINE_RETRY_SECONDS = 2
+
+STATUSES: dict[type[OrchestratorError], HTTPStatus] = {
+    UnknownPattern: HTTPStatus.BAD_REQUEST,
+    PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    TaskNotFound: HTTPStatus.NOT_FOUND,
+    IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
+    EngineUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+log = get_logger(__name__)
+
+
+def problem(
+    status: int, detail: str, headers: Mapping[str, str] | None = None, **extra: Any
+) -> Response:
+    """A problem document."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "status_code": status,
+        **extra,
+    }
+    return Response(to_json(body), status, headers, media_type=PROBLEM_TYPE)
+
+
+def _domain(_: Request, error: Exception) -> Response:
+    status = STATUSES.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)  # type: ignore[arg-type]
+    if isinstance(error, EngineUnavailable):
+        detail = f"{error}; send the request again, with the same Idempotency-Key if it had one"
+        return problem(status, detail, {"Retry-After": str(ENGINE_RETRY_SECONDS)})
+    if isinstance(error, UnknownPattern):
+        return problem(status, str(error), closest=error.closest)
+    return problem(status, str(error))
+
+
+def _invalid(_: Request, error: Exception) -> Response:
+    if isinstance(error, RequestValidationError):
+        found = [
+            {"field": ".".join(map(str, each["loc"])), "message": each["msg"]}
+            for each in error.errors()
+        ]
+        lines = [f"{each['field']}: {each['message']}" for each in found]
+    elif isinstance(error, ValidationError):
+        found = [
+            {"field": ".".join(map(str, each["loc"])), "message": each["msg"]}
+            for each in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        lines = problems(error)
+    else:
+        found, lines = [], [str(error)]
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(lines), errors=found)
+
+
+def _cursor(_: Request, __: Exception) -> Response:
+    return problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: not one that this service gave as next_cursor"
+    )
+
+
+def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for no other
+    return problem(error.status_code, error.detail, error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "An unexpected error; the log has more")
+
+
+def install(app: FastAPI) -> None:
+    """Register all handlers."""
+    app.add_exception_handler(OrchestratorError, _domain)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ValidationError, _invalid)
+    app.add_exception_handler(InvalidCursor, _cursor)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)

@@ -1,0 +1,161 @@
+"""Submit a task, follow it, list tasks, cancel one."""
+
+import time
+import uuid
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import AwareDatetime
+from starlette.responses import Response
+
+from api import examples
+from api.dependencies import ServicesDependency
+from api.requests import (
+    fingerprint,
+    idempotency_key,
+    json_body,
+    task_id_of,
+    traceparent,
+    wait_seconds,
+)
+from orchestrator.engine.tasks import Submitted, TaskFilter
+from orchestrator.models import Model, Priority, Task, TaskPage, TaskRequest, TaskState, TaskStatus
+from orchestrator.telemetry import metrics
+from orchestrator.telemetry.logging import get_logger
+
+router = APIRouter(tags=["tasks"])
+log = get_logger(__name__)
+
+FINAL = {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED}
+MAX_PAGE = 500
+
+TaskId = Annotated[
+    str, Path(min_length=1, max_length=500, description="As POST /orchestrate gave it")
+]
+
+
+@router.post(
+    "/orchestrate",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=TaskStatus,
+    summary="Submit a task",
+    responses=examples.SUBMIT_RESPONSES,
+    openapi_extra=examples.SUBMIT,
+)
+async def orchestrate(request: Request, services: ServicesDependency) -> Response:
+    """Route the task and start it durably; answered when the engine has it.
+
+    With ``Prefer: wait=N`` the answer is the final status (200) if the task ends within N seconds.
+    With ``Idempotency-Key`` a repeated request gets the first one's answer.
+    """
+    began = time.perf_counter()
+    body = await json_body(request, services.settings.limits.max_payload_bytes)
+    task_request = TaskRequest.model_validate(body)
+    plan = services.routes.plan(task_request)
+    key = idempotency_key(request)
+    task = Task.model_construct(
+        task_request.model_fields_set | {"plan", "traceparent"},
+        **dict(task_request),
+        plan=plan,
+        traceparent=traceparent(request),
+    )
+    submitted = await services.tasks.submit(
+        task,
+        plan,
+        task_id_of(key, task.tenant) if key else str(uuid.uuid4()),
+        datetime.now(UTC),
+        fingerprint(task_request) if key else None,
+    )
+    metrics.requests_total.labels(plan.agent, "202").inc()
+    metrics.request_duration_seconds.labels(plan.agent).observe(time.perf_counter() - began)
+    _log(submitted, task)
+    return await _answer(request, services, submitted)
+
+
+def _log(submitted: Submitted, task: Task) -> None:
+    log.info(
+        "task_accepted" if submitted.created else "task_replayed",
+        task_id=submitted.status.task_id,
+        agent=submitted.status.agent,
+        pattern=task.pattern,
+    )
+
+
+async def _answer(request: Request, services: ServicesDependency, submitted: Submitted) -> Response:
+    task_id = submitted.status.task_id
+    headers = {"Location": f"/status/{task_id}"}
+    if not submitted.created:
+        headers["Idempotency-Replayed"] = "true"
+    status = submitted.status
+    if wait := wait_seconds(request):
+        headers["Preference-Applied"] = f"wait={wait}"
+        status = await services.tasks.status(task_id, wait)
+    code = HTTPStatus.OK if status.status in FINAL else HTTPStatus.ACCEPTED
+    return document(status, code, headers)
+
+
+@router.get(
+    "/status/{task_id}",
+    response_model=TaskStatus,
+    summary="Follow a task",
+    responses=examples.STATUS_RESPONSES,
+)
+async def status(task_id: TaskId, request: Request, services: ServicesDependency) -> Response:
+    """The task as the engine records it; needs no worker.
+
+    With ``Prefer: wait=N`` answered as soon as the task has ended, or after N seconds.
+    """
+    wait = wait_seconds(request)
+    headers = {"Preference-Applied": f"wait={wait}"} if wait else None
+    return document(await services.tasks.status(task_id, wait), HTTPStatus.OK, headers)
+
+
+@router.get(
+    "/tasks",
+    response_model=TaskPage,
+    summary="List tasks",
+    responses=examples.LIST_RESPONSES,
+)
+async def tasks(
+    services: ServicesDependency,
+    agent: str | None = None,
+    pattern: str | None = None,
+    status: TaskState | None = None,
+    tenant: str | None = None,
+    priority: Annotated[int | None, Query(ge=1, le=5)] = None,
+    since: Annotated[
+        AwareDatetime | None, Query(description="Started at or after, with a time zone")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
+) -> Response:
+    """Tasks that match all filters, newest first.
+
+    A page may hold fewer than ``limit`` tasks; the list ends where ``next_cursor`` is missing.
+    """
+    chosen = TaskFilter(agent, pattern, status, tenant, priority, since)
+    return document(await services.tasks.page(chosen, limit, cursor))
+
+
+@router.post(
+    "/tasks/{task_id}/cancel",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=TaskStatus,
+    summary="Cancel a task",
+    responses=examples.STATUS_RESPONSES,
+)
+async def cancel(task_id: TaskId, services: ServicesDependency) -> Response:
+    """Ask the task to end; a call in flight is cut off. A task that has ended stays as it is."""
+    found = await services.tasks.cancel(task_id)
+    log.info("task_cancel_requested", task_id=task_id, agent=found.agent)
+    return document(found, HTTPStatus.ACCEPTED)
+
+
+def document(
+    model: Model, code: int = HTTPStatus.OK, headers: dict[str, str] | None = None
+) -> Response:
+    """A model as the answer, encoded once."""
+    content: Any = model.model_dump_json()
+    return Response(content, code, headers, media_type="application/json")

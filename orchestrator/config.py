@@ -1,0 +1,310 @@
+"""The configuration as typed, frozen models; orchestrator/config_file.py reads it from YAML.
+
+Times are seconds, sizes are bytes. Unknown keys are errors.
+"""
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
+
+from orchestrator.models import DEFAULT_PRIORITY, Dispatch, Priority, Seconds
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _http_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("an http:// or https:// URL with a host")
+    if parts.username or parts.password:
+        raise ValueError("a URL without user and password; send credentials by the agent's headers")
+    if parts.query or parts.fragment:
+        raise ValueError("a URL without query and fragment")
+    _ = parts.port  # raises ValueError when it is not a number from 0 to 65535
+    return text.rstrip("/")
+
+
+def _endpoint(text: str) -> str:
+    if text.startswith("/") and not text.startswith("//") and not re.search(r"[\s#]", text):
+        return text
+    if "://" in text:
+        return _http_url(text)
+    raise ValueError("a path on the agent's instances such as /ingest, or a whole http(s) URL")
+
+
+Url = Annotated[str, AfterValidator(_http_url)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+
+
+class Section(BaseModel):
+    """The common rules of every block of the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class AgentIdentity(Section):
+    """``agent``: the orchestrator's own name and where its API listens."""
+
+    name: Text = "orchestration_agent"
+    host: Text = "127.0.0.1"
+    port: Port = 8000
+
+
+class Embedded(Section):
+    """``temporal.embedded``: the engine that `orchestrator run` starts."""
+
+    port: Port = 7233
+    ui_port: Port = 8233
+    synchronous: Literal["normal", "full"] = "normal"
+    retention_days: Annotated[int, Field(ge=1, le=3650)] = 7
+
+
+class Tls(Section):
+    """``temporal.tls``: true, or the files of a private authority or client certificate."""
+
+    enabled: bool = True
+    server_name: Text | None = None
+    ca_file: Text | None = None
+    cert_file: Text | None = None
+    key_file: Text | None = None
+
+
+def _tls(value: Any) -> Any:
+    return {"enabled": value} if isinstance(value, bool) else value
+
+
+class Temporal(Section):
+    """``temporal``: the engine's address, or ``embedded``."""
+
+    address: Annotated[
+        str, Field(pattern=r"^(embedded|[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})$")
+    ] = "embedded"
+    namespace: Name = "default"
+    tls: Annotated[Tls | None, BeforeValidator(_tls)] = None
+    api_key: SecretStr | None = None
+    embedded: Embedded = Embedded()
+    rpc_timeout: Seconds = 5.0
+    connect_timeout: Seconds = 15.0
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the engine is one that we start ourselves."""
+        return self.address == "embedded"
+
+    @property
+    def target(self) -> str:
+        """The address to connect to, host:port."""
+        return f"127.0.0.1:{self.embedded.port}" if self.is_embedded else self.address
+
+
+class Instance(Section):
+    """One address that serves an agent."""
+
+    url: Url
+    weight: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
+class HealthCheck(Section):
+    """``health_check`` of an agent: GET path answers 2xx within timeout."""
+
+    path: Annotated[str, Field(pattern=r"^/\S*$")] = "/health"
+    interval: Seconds | None = None
+    timeout: Seconds = 5.0
+
+
+class LimitMode(StrEnum):
+    """What happens to a request over the limit."""
+
+    REJECT = "reject"
+    QUEUE = "queue"
+
+
+class AgentRateLimit(Section):
+    """``rate_limit`` of an agent: calls a minute, and how many at once after a pause."""
+
+    rate: Annotated[float, Field(gt=0)] | None = None
+    burst: Annotated[int, Field(ge=1)] | None = None
+    mode: LimitMode | None = None
+
+
+class Agent(Section):
+    """``agents.<name>``: one agent and where it runs."""
+
+    description: str | None = None
+    capabilities: tuple[Text, ...] = ()
+    instances: tuple[Instance, ...] = ()
+    endpoint: Endpoint = "/"
+    headers: dict[Text, SecretStr] = {}
+    health_check: HealthCheck = HealthCheck()
+    rate_limit: AgentRateLimit = AgentRateLimit()
+    max_connections: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    idempotent: bool = True
+
+
+class Match(StrEnum):
+    """How a rule's pattern is understood; ``auto`` decides by its characters."""
+
+    AUTO = "auto"
+    EXACT = "exact"
+    GLOB = "glob"
+    REGEX = "regex"
+
+
+class Rule(Section):
+    """``routing_rules[]``: which agent serves a pattern, where, and how long it may take."""
+
+    pattern: Text
+    match: Match = Match.AUTO
+    target_agent: Name
+    endpoint: Endpoint
+    description: str | None = None
+    timeout: Seconds = 30.0
+    priority: Priority = DEFAULT_PRIORITY
+    dispatch: Dispatch = Dispatch.QUEUED
+    fallback_agents: tuple[Name, ...] = ()
+
+
+class LoadBalancing(Section):
+    """``load_balancing``: how an instance is chosen."""
+
+    strategy: Literal["round_robin", "least_connections", "weighted", "latency"] = "round_robin"
+    health_check_interval: Seconds = 30.0
+    max_connections_per_agent: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+
+class PriorityQueue(Section):
+    """``priority_queue``: how much may wait."""
+
+    max_queue_size: Annotated[int, Field(ge=1)] = 10_000
+
+
+class RateLimiting(Section):
+    """``rate_limiting``: the default of every agent; calls a minute."""
+
+    enabled: bool = True
+    default_rate: Annotated[float, Field(gt=0)] = 100.0
+    burst_size: Annotated[int, Field(ge=1)] = 20
+    mode: LimitMode = LimitMode.REJECT
+
+
+class ErrorRecovery(Section):
+    """``error_recovery``: retries, and what follows when they are used up."""
+
+    max_retries: Annotated[int, Field(ge=0, le=1000)] = 3
+    retry_delay: Seconds = 1.0
+    backoff_multiplier: Annotated[float, Field(ge=1, le=100)] = 2.0
+    max_retry_delay: Seconds = 60.0
+    retry_jitter: Annotated[float, Field(ge=0, le=1)] = 0.1
+    max_retry_after: Seconds = 300.0
+    task_timeout: Seconds = 3600.0
+    circuit_breaker_threshold: Annotated[int, Field(ge=1)] = 5
+    circuit_breaker_timeout: Seconds = 30.0
+    dead_letter_queue: bool = True
+
+
+class MessageQueue(Section):
+    """``message_queue``: the broker, if any."""
+
+    type: Literal["none", "rabbitmq", "redis"] = "none"
+    host: Text = "localhost"
+    port: Port | None = None
+
+
+class Callbacks(Section):
+    """``callbacks``: the signing secret, and the private receivers that may be called."""
+
+    secret: SecretStr | None = None
+    allow: tuple[Text, ...] = ()
+
+
+class Monitoring(Section):
+    """``monitoring``: the Prometheus port."""
+
+    enable_metrics: bool = True
+    metrics_port: Port = 9090
+
+
+class Limits(Section):
+    """``limits``: sizes in bytes that keep a task below the engine's 2 MiB for one payload."""
+
+    max_payload_bytes: Annotated[int, Field(ge=1024, le=1_950_000)] = 1_900_000
+    max_result_bytes: Annotated[int, Field(ge=1024, le=1_950_000)] = 1_900_000
+
+
+class Security(Section):
+    """``security``: who may use the API."""
+
+    allow_anonymous: bool = False
+
+
+class Storage(Section):
+    """``storage``: where the embedded engine keeps its file."""
+
+    data_dir: Path = Field(default=Path(".data"), strict=False)
+
+
+class Logging(Section):
+    """``logging``: ``auto`` is colour on a terminal and JSON elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Settings(Section):
+    """The whole file. Every block may be left out."""
+
+    agent: AgentIdentity = AgentIdentity()
+    temporal: Temporal = Temporal()
+    agents: dict[Name, Agent] = {}
+    routing_rules: tuple[Rule, ...] = ()
+    load_balancing: LoadBalancing = LoadBalancing()
+    priority_queue: PriorityQueue = PriorityQueue()
+    rate_limiting: RateLimiting = RateLimiting()
+    error_recovery: ErrorRecovery = ErrorRecovery()
+    message_queue: MessageQueue = MessageQueue()
+    callbacks: Callbacks = Callbacks()
+    monitoring: Monitoring = Monitoring()
+    limits: Limits = Limits()
+    security: Security = Security()
+    storage: Storage = Storage()
+    logging: Logging = Logging()
+
+    @model_validator(mode="after")
+    def _agents_of_rules(self) -> Self:
+        """Give an agent that names no instances those of its rules, one for each origin."""
+        origins: dict[str, dict[str, None]] = {}
+        for rule in self.routing_rules:
+            if "://" in rule.endpoint:
+                origins.setdefault(rule.target_agent, {})[origin(rule.endpoint)] = None
+        agents = dict(self.agents)
+        for name, urls in origins.items():
+            agent = agents.get(name, Agent())
+            if not agent.instances:
+                instances = tuple(Instance(url=url) for url in urls)
+                agents[name] = agent.model_copy(update={"instances": instances})
+        object.__setattr__(self, "agents", agents)
+        return self
+
+    def connections(self, agent: str) -> int:
+        """How many calls a worker process makes to the agent at once."""
+        return self.agents[agent].max_connections or self.load_balancing.max_connections_per_agent
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL: ``http://host:8001/ingest`` is ``http://host:8001``."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,322 @@
+"""Reading config.yaml: variables, overrides from the environment, and errors with their place."""
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from orchestrator.config import Settings
+from orchestrator.errors import ConfigurationError, ConfigurationProblem
+from orchestrator.routing import kind_of, pattern_problem
+
+ENV_PREFIX = "ORCHESTRATOR_"
+_VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})")
+
+KeyPath = tuple[str | int, ...]
+
+
+def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read, complete and check a configuration.
+
+    Args:
+        path: the YAML file; None takes the defaults and the environment alone.
+        environ: for ``${VAR:-default}`` in values, and for ``ORCHESTRATOR_A__B`` overrides.
+
+    Raises:
+        ConfigurationError: with every problem that was found.
+    """
+    document = _Document(path, environ)
+    document.read()
+    document.override()
+    try:
+        # JSON mode: strict types, and yet lists for tuples and texts for enumerations.
+        settings = Settings.model_validate_json(json.dumps(document.data))
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        document.problems += [
+            ConfigurationProblem(document.where(_real_path(each["loc"])), _explain(each))
+            for each in details
+        ]
+        raise ConfigurationError(document.problems) from None
+    document.problems += _contradictions(settings, document)
+    if document.problems:
+        raise ConfigurationError(document.problems)
+    return settings
+
+
+class _Document:
+    """The file's data, and for every key the place it came from."""
+
+    def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
+        self.path = path
+        self.environ = environ
+        self.data: Any = {}
+        self.places: dict[KeyPath, str] = {}
+        self.problems: list[ConfigurationProblem] = []
+
+    def where(self, key: KeyPath) -> str:
+        """``config.yaml:12: load_balancing.strategy``; the nearest known line for a missing key."""
+        known = key
+        while known and known not in self.places:
+            known = known[:-1]
+        place = self.places.get(known, str(self.path) if self.path else "defaults")
+        return f"{place}: {dotted(key)}" if key else place
+
+    def read(self) -> None:
+        if self.path is None:
+            return
+        try:
+            text = self.path.read_text(encoding="utf-8")
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise _single(str(self.path), f"cannot be read: {reason}") from None
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise _single(f"{self.path}:{line}", f"not YAML: {error.problem}") from None
+        except yaml.YAMLError as error:
+            raise _single(str(self.path), f"not YAML: {error}") from None
+        if root is None:
+            return
+        if not isinstance(root, yaml.MappingNode):
+            raise _single(f"{self.path}:1", "found no mapping; allowed: " + _keys(Settings))
+        self.data = self._plain(root, ())
+
+    def _plain(self, node: yaml.Node, key: KeyPath) -> Any:
+        self.places.setdefault(key, f"{self.path}:{node.start_mark.line + 1}")
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, key)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._plain(item, (*key, index)) for index, item in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)  # noqa: S101 - YAML has three kinds of nodes
+        return self._scalar(node, key)
+
+    def _mapping(self, node: yaml.MappingNode, key: KeyPath) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for name_node, value_node in node.value:
+            name = str(name_node.value)
+            at = (*key, name)
+            place = f"{self.path}:{name_node.start_mark.line + 1}"
+            if name in result:
+                first = self.places[at]
+                self.problems.append(
+                    ConfigurationProblem(f"{place}: {dotted(at)}", f"given before, at {first}")
+                )
+            self.places[at] = place
+            result[name] = self._plain(value_node, at)
+        return result
+
+    def _scalar(self, node: yaml.ScalarNode, key: KeyPath) -> Any:
+        text = self._substituted(node.value, key)
+        tag = node.tag
+        if node.style is None and text != node.value:
+            # An unquoted value is typed by what it became: ${PORT:-8000} is a number.
+            tag = _resolved_tag(text)
+        if tag not in _JSON_TAGS:
+            return text
+        try:
+            return _construct(tag, text, node)
+        except ValueError:
+            return text
+
+    def _substituted(self, text: str, key: KeyPath) -> str:
+        def value(match: re.Match[str]) -> str:
+            name, default = match["name"], match["default"]
+            if name is None:
+                return "$"
+            found = self.environ.get(name) or default
+            if found is None:
+                self.problems.append(
+                    ConfigurationProblem(
+                        self.where(key),
+                        f"environment variable {name} is not set; set it, or write ${{{name}:-default}}",
+                    )
+                )
+                return ""
+            return found
+
+        return _VARIABLE.sub(value, text)
+
+    def override(self) -> None:
+        """Apply ``ORCHESTRATOR_A__B=value``; list items by their number, keys in any case."""
+        for variable, text in sorted(self.environ.items()):
+            if not variable.startswith(ENV_PREFIX) or "__" not in variable:
+                continue
+            parts = variable.removeprefix(ENV_PREFIX).split("__")
+            place = f"environment variable {variable}"
+            try:
+                value = yaml.safe_load(text) if text else ""
+                json.dumps(value)
+            except (yaml.YAMLError, TypeError, ValueError):
+                value = text
+            key = self._assign(parts, value)
+            if key is None:
+                self.problems.append(
+                    ConfigurationProblem(
+                        place, "names a place that the configuration does not have"
+                    )
+                )
+            else:
+                self.places = {k: v for k, v in self.places.items() if k[: len(key)] != key}
+                self.places[key] = place
+
+    def _assign(self, parts: list[str], value: Any) -> KeyPath | None:
+        """Put the value where the parts lead and return its key, or None if they lead nowhere."""
+        target, key = self.data, ()  # type: Any, KeyPath
+        for index, part in enumerate(parts):
+            step: str | int
+            if isinstance(target, list):
+                if not part.isdigit() or int(part) > len(target):
+                    return None
+                step = int(part)
+                if step == len(target):
+                    target.append({})
+            elif isinstance(target, dict):
+                step = next((name for name in target if name.lower() == part.lower()), part.lower())
+            else:
+                return None
+            key = (*key, step)
+            if index == len(parts) - 1:
+                target[step] = value
+            elif isinstance(target, list):
+                target = target[int(step)]
+            else:
+                target = target.setdefault(step, [] if parts[index + 1].isdigit() else {})
+        return key
+
+
+_JSON_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float")}
+
+
+def _resolved_tag(text: str) -> str:
+    loader = yaml.SafeLoader("")
+    return str(loader.resolve(yaml.ScalarNode, text, (True, False)))  # type: ignore[no-untyped-call]
+
+
+def _construct(tag: str, text: str, node: yaml.ScalarNode) -> Any:
+    loader = yaml.SafeLoader("")
+    return loader.construct_object(yaml.ScalarNode(tag, text, node.start_mark, node.end_mark))
+
+
+def _single(where: str, what: str) -> ConfigurationError:
+    return ConfigurationError([ConfigurationProblem(where, what)])
+
+
+def dotted(key: KeyPath) -> str:
+    """``('routing_rules', 0, 'timeout')`` as ``routing_rules[0].timeout``."""
+    text = ""
+    for part in key:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _real_path(loc: KeyPath) -> KeyPath:
+    """A validation error's location without the marks of validators and dictionary keys."""
+    return tuple(
+        part for part in loc if isinstance(part, int) or not part.startswith(("[key]", "function-"))
+    )
+
+
+def _explain(error: ErrorDetails) -> str:
+    """What was found and what is allowed, for one validation error."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown_key(_real_path(error["loc"]))
+    if kind == "missing":
+        return "is missing"
+    allowed = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if kind in {"literal_error", "enum"}:
+        allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ")
+    elif kind == "string_pattern_mismatch":
+        allowed = _PATTERN_WORDS.get(error["loc"][-1], f"text of the form {context['pattern']}")
+    elif kind == "value_error":
+        allowed = str(context["error"])
+    return f"found {_found(error['input'])}; allowed: {allowed}"
+
+
+_PATTERN_WORDS: dict[str | int, str] = {
+    "address": "embedded, or host:port",
+    "path": "a path that begins with /",
+    "[key]": "a name of letters, digits, '_', '-' and '.'",
+    "target_agent": "a name of letters, digits, '_', '-' and '.'",
+    "namespace": "a name of letters, digits, '_', '-' and '.'",
+}
+
+
+def _found(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - one line of a terminal
+
+
+def _unknown_key(key: KeyPath) -> str:
+    model = _model_at(key[:-1])
+    if model is None:
+        return "unknown key"
+    close = difflib.get_close_matches(str(key[-1]), model.model_fields, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"unknown key{hint}; allowed: {_keys(model)}"
+
+
+def _keys(model: type[BaseModel]) -> str:
+    return ", ".join(model.model_fields)
+
+
+def _model_at(key: KeyPath) -> type[BaseModel] | None:
+    """The model that a key's value is checked by: ('agents', 'x', 'health_check') -> HealthCheck."""
+    model: type[BaseModel] | None = Settings
+    for part in key:
+        if model is None:
+            return None
+        if isinstance(part, str) and part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            model = next(_models_in(annotation), None)
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _contradictions(settings: Settings, document: _Document) -> Iterator[ConfigurationProblem]:
+    """What no single value shows: rules and agents that do not fit together."""
+    for name, agent in settings.agents.items():
+        if not agent.instances:
+            yield ConfigurationProblem(
+                document.where(("agents", name, "instances")),
+                "is missing; allowed: a list of {url: ...}, or a rule for the agent whose endpoint "
+                "is a whole URL",
+            )
+    seen: dict[tuple[str, str], int] = {}
+    for index, rule in enumerate(settings.routing_rules):
+        at: KeyPath = ("routing_rules", index)
+        if rule.target_agent not in settings.agents:
+            yield ConfigurationProblem(
+                document.where((*at, "target_agent")),
+                f"found '{rule.target_agent}', which has no instances; allowed: one of agents "
+                f"({', '.join(settings.agents) or 'none'}), or an endpoint that is a whole URL",
+            )
+        for name in rule.fallback_agents:
+            if name not in settings.agents:
+                yield ConfigurationProblem(
+                    document.where((*at, "fallback_agents")),
+                    f"found '{name}'; allowed: {', '.join(settings.agents)}",
+                )
+        problem = pattern_problem(rule.pattern, rule.match)
+        if problem:
+            yield ConfigurationProblem(document.where((*at, "pattern")), problem)
+        first = seen.setdefault((rule.pattern, kind_of(rule.pattern, rule.match)), index)
+        if first != index:
+            yield ConfigurationProblem(
+                document.where((*at, "pattern")),
+                f"'{rule.pattern}' is routed before, by routing_rules[{first}]",
+            )

@@ -1,0 +1,108 @@
+"""One connection to the engine per process."""
+
+import asyncio
+import logging
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio.client import Client
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
+from temporalio.service import RPCError, RPCStatusCode, TLSConfig
+
+from orchestrator.config import Temporal
+from orchestrator.engine import search_attributes
+from orchestrator.engine.converter import data_converter
+from orchestrator.errors import StartupError
+
+RETRY_SECONDS = 0.25
+_HOPELESS = {
+    RPCStatusCode.PERMISSION_DENIED,
+    RPCStatusCode.UNAUTHENTICATED,
+    RPCStatusCode.INVALID_ARGUMENT,
+}
+
+
+async def connect(temporal: Temporal, identity: str) -> Client:
+    """Connect, and make sure that the search attributes exist.
+
+    Waits up to ``connect_timeout`` for an engine that is just starting.
+
+    Raises:
+        StartupError: no engine there, or it refuses us.
+    """
+    try:
+        async with asyncio.timeout(temporal.connect_timeout):
+            return await _connect_patiently(temporal, identity)
+    except TimeoutError:
+        raise StartupError(
+            f"No engine answers at {temporal.target} (temporal.address) within "
+            f"{temporal.connect_timeout:g} s; start it, or correct the address"
+        ) from None
+
+
+async def _connect_patiently(temporal: Temporal, identity: str) -> Client:
+    tls = _tls(temporal)
+    while True:
+        try:
+            client = await Client.connect(
+                temporal.target,
+                namespace=temporal.namespace,
+                api_key=temporal.api_key.get_secret_value() if temporal.api_key else None,
+                tls=tls,
+                data_converter=data_converter,
+                identity=identity,
+                runtime=_runtime(),
+            )
+            await search_attributes.register(client, timedelta(seconds=temporal.rpc_timeout))
+        except RPCError as error:
+            if error.status in _HOPELESS:
+                raise StartupError(
+                    f"The engine at {temporal.target} refuses us: {error.message}"
+                ) from None
+        except RuntimeError:
+            # The client's word for a connection that could not be made.
+            pass
+        else:
+            return client
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+def _tls(temporal: Temporal) -> TLSConfig | bool:
+    section = temporal.tls
+    if section is None or not section.enabled:
+        return False
+    return TLSConfig(
+        server_root_ca_cert=_read(section.ca_file),
+        domain=section.server_name,
+        client_cert=_read(section.cert_file),
+        client_private_key=_read(section.key_file),
+    )
+
+
+def _read(path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise StartupError(f"temporal.tls: {path} cannot be read: {error.strerror}") from None
+
+
+_runtimes: list[Runtime] = []
+
+
+def _runtime() -> Runtime:
+    """The process's one SDK runtime; its log lines join ours."""
+    if not _runtimes:
+        logging_config = LoggingConfig(
+            filter=TelemetryFilter(core_level="WARN", other_level="ERROR"),
+            forwarding=LogForwardingConfig(logger=logging.getLogger("temporalio.core")),
+        )
+        _runtimes.append(Runtime(telemetry=TelemetryConfig(logging=logging_config)))
+    return _runtimes[0]

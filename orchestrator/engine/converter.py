@@ -1,0 +1,69 @@
+"""How our models travel through the engine: plain JSON, and clear words for what does not fit."""
+
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio.api.common.v1 import Payload
+from temporalio.contrib.pydantic import (
+    PydanticJSONPlainPayloadConverter,
+    ToJsonOptions,
+    pydantic_data_converter,
+)
+from temporalio.converter import (
+    CompositePayloadConverter,
+    DataConverter,
+    DefaultPayloadConverter,
+    JSONPlainPayloadConverter,
+)
+from temporalio.exceptions import ApplicationError
+
+from orchestrator.errors import PayloadTooLarge
+
+INVALID_INPUT = "InvalidInput"
+MAX_BLOB_BYTES = 2_000_000
+"""The engine refuses single payloads over 2 MiB, partly by retrying for ever; we stop before."""
+
+
+class _JSONConverter(PydanticJSONPlainPayloadConverter):
+    """JSON whose misfits fail a workflow at once instead of retrying its first task for ever."""
+
+    def to_payload(self, value: Any) -> Payload | None:
+        payload = super().to_payload(value)
+        if payload is not None and len(payload.data) > MAX_BLOB_BYTES:
+            raise PayloadTooLarge(len(payload.data), MAX_BLOB_BYTES)
+        return payload
+
+    def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
+        try:
+            return super().from_payload(payload, type_hint)
+        except ValidationError as error:
+            raise ApplicationError(
+                "The input does not fit: " + "; ".join(problems(error)),
+                type=INVALID_INPUT,
+                non_retryable=True,
+            ) from None
+
+
+class _PayloadConverter(CompositePayloadConverter):
+    def __init__(self) -> None:
+        json = _JSONConverter(ToJsonOptions(exclude_unset=True))
+        super().__init__(
+            *(
+                json if isinstance(each, JSONPlainPayloadConverter) else each
+                for each in DefaultPayloadConverter.default_encoding_payload_converters
+            )
+        )
+
+
+def problems(error: ValidationError) -> list[str]:
+    """Each misfit in one line: ``priority: Input should be less than or equal to 5``."""
+    return [
+        ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"])))
+        for each in error.errors(include_url=False, include_input=False)
+    ]
+
+
+data_converter: DataConverter = replace(
+    pydantic_data_converter, payload_converter_class=_PayloadConverter
+)

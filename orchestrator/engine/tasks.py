@@ -1,0 +1,362 @@
+"""Tasks in the engine: submit, look up, wait, list, count, cancel."""
+
+import asyncio
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import HistoryEventFilterType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+from temporalio.api.workflowservice.v1 import (
+    CountWorkflowExecutionsRequest,
+    DescribeWorkflowExecutionRequest,
+    DescribeWorkflowExecutionResponse,
+    GetWorkflowExecutionHistoryRequest,
+    ListWorkflowExecutionsRequest,
+)
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from orchestrator.engine import search_attributes
+from orchestrator.engine.queues import describe_queue, engine_priority
+from orchestrator.engine.record import (
+    MEMO_CREATED_AT,
+    MEMO_DISPATCH,
+    MEMO_FINGERPRINT,
+    STATES,
+    Recorder,
+    Waiting,
+    waited_long,
+)
+from orchestrator.engine.rpc import engine_call
+from orchestrator.errors import (
+    EngineUnavailable,
+    IdempotencyConflict,
+    TaskNotFound,
+)
+from orchestrator.models import (
+    BlockedBy,
+    Dispatch,
+    Plan,
+    Task,
+    TaskPage,
+    TaskRequest,
+    TaskState,
+    TaskStatus,
+)
+from orchestrator.routing import WORKFLOW_QUEUE
+
+WORKFLOW_TYPE = "OrchestrateTask"
+QUEUE_GRACE = timedelta(seconds=1)
+_DESCRIBES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What became of a submission; ``created`` is False when the task existed before."""
+
+    status: TaskStatus
+    created: bool
+
+
+@dataclass(frozen=True)
+class TaskFilter:
+    """What GET /tasks selects by; None selects all."""
+
+    agent: str | None = None
+    pattern: str | None = None
+    status: TaskState | None = None
+    tenant: str | None = None
+    priority: int | None = None
+    since: datetime | None = None
+
+
+class InvalidCursor(ValueError):
+    """A page cursor that this service did not give out."""
+
+
+class Tasks:
+    """The engine's tasks, each call bounded by ``rpc_timeout`` seconds.
+
+    Every method raises EngineUnavailable when the engine does not answer.
+    """
+
+    def __init__(self, client: Client, rpc_timeout: float) -> None:
+        self._client = client
+        self._deadline = timedelta(seconds=rpc_timeout)
+        self._recorder = Recorder(client.data_converter)
+
+    async def submit(
+        self,
+        task: Task,
+        plan: Plan,
+        task_id: str,
+        created_at: datetime,
+        fingerprint: str | None = None,
+    ) -> Submitted:
+        """Start the task's workflow; one call to the engine, its first workflow task taken along.
+
+        Args:
+            task: with its plan.
+            plan: the same plan.
+            task_id: the workflow's id.
+            created_at: when the request came.
+            fingerprint: of the request, when the id was made from an idempotency key.
+
+        Raises:
+            PayloadTooLarge: the engine would refuse the input.
+            IdempotencyConflict: the id exists with another fingerprint.
+        """
+        memo = {MEMO_CREATED_AT: created_at.isoformat()}
+        if plan.dispatch is Dispatch.INLINE:
+            memo[MEMO_DISPATCH] = plan.dispatch
+        if fingerprint is not None:
+            memo[MEMO_FINGERPRINT] = fingerprint
+        try:
+            async with engine_call(self._deadline):
+                await self._client.start_workflow(
+                    WORKFLOW_TYPE,
+                    task,
+                    id=task_id,
+                    task_queue=WORKFLOW_QUEUE,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    memo=memo,
+                    search_attributes=search_attributes.of_task(task, plan),
+                    static_summary=summary(task, plan),
+                    priority=engine_priority(plan.priority, task.tenant),
+                    request_eager_start=True,
+                    rpc_timeout=self._deadline,
+                )
+        except WorkflowAlreadyStartedError:
+            return await self._existing(task_id, fingerprint)
+        status = TaskStatus(
+            task_id=task_id,
+            status=TaskState.QUEUED,
+            agent=plan.agent,
+            created_at=created_at,
+            updated_at=created_at,
+        )
+        return Submitted(status, created=True)
+
+    async def _existing(self, task_id: str, fingerprint: str | None) -> Submitted:
+        record = await self._describe(task_id)
+        info = record.workflow_execution_info
+        memo = await self._recorder.memo(info.memo)
+        if fingerprint is None or memo.get(MEMO_FINGERPRINT) != fingerprint:
+            raise IdempotencyConflict(task_id)
+        head = await self._recorder.head(info)
+        status = TaskStatus(
+            task_id=task_id,
+            status=TaskState.QUEUED,
+            agent=head.agent,
+            created_at=head.created_at,
+            updated_at=head.created_at,
+        )
+        return Submitted(status, created=False)
+
+    async def status(self, task_id: str, wait: float = 0) -> TaskStatus:
+        """The task's status; with ``wait`` seconds, as soon as it has ended, or then.
+
+        Raises:
+            TaskNotFound: no such task.
+        """
+        event = await self._closing_event(task_id, wait) if wait > 0 else None
+        record = await self._describe(task_id)
+        info = record.workflow_execution_info
+        if WorkflowExecutionStatus(info.status) not in STATES:
+            status, waiting = await self._recorder.open_status(record)
+            blocked_by = await self._blocked_by(waiting)
+            return status.model_copy(update={"blocked_by": blocked_by}) if blocked_by else status
+        event = event or await self._closing_event(task_id, 0)
+        if event is None:
+            raise EngineUnavailable("The engine has closed the task but not yet its history")
+        return await self._recorder.closed_status(info, event)
+
+    async def _blocked_by(self, waiting: Waiting) -> BlockedBy | None:
+        if waiting.blocked_by or not waiting.queue or not waited_long(waiting, QUEUE_GRACE):
+            return waiting.blocked_by
+        if waiting.queue == WORKFLOW_QUEUE:
+            # A workflow task that waits this long has nobody to take it.
+            return BlockedBy.NO_WORKER
+        async with engine_call(self._deadline):
+            queue = await describe_queue(self._client, waiting.queue, self._deadline)
+        return BlockedBy.CAPACITY if queue.has_worker else BlockedBy.NO_WORKER
+
+    async def _describe(self, task_id: str) -> DescribeWorkflowExecutionResponse:
+        try:
+            async with engine_call(self._deadline):
+                record = await self._client.workflow_service.describe_workflow_execution(
+                    DescribeWorkflowExecutionRequest(
+                        namespace=self._client.namespace,
+                        execution=WorkflowExecution(workflow_id=task_id),
+                    ),
+                    retry=True,
+                    timeout=self._deadline,
+                )
+        except RPCError as error:
+            raise _not_found(error, task_id) from None
+        if record.workflow_execution_info.type.name != WORKFLOW_TYPE:
+            raise TaskNotFound(task_id)
+        return record
+
+    async def _closing_event(self, task_id: str, wait: float) -> HistoryEvent | None:
+        """The last event of a closed workflow; None if it stays open for ``wait`` seconds."""
+        request = GetWorkflowExecutionHistoryRequest(
+            namespace=self._client.namespace,
+            execution=WorkflowExecution(workflow_id=task_id),
+            history_event_filter_type=HistoryEventFilterType.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT,
+            wait_new_event=wait > 0,
+            skip_archival=True,
+        )
+        try:
+            async with asyncio.timeout(wait or None):
+                while True:
+                    deadline = self._deadline + timedelta(seconds=wait)
+                    async with engine_call(deadline):
+                        answer = await self._client.workflow_service.get_workflow_execution_history(
+                            request, retry=True, timeout=deadline
+                        )
+                    if answer.history.events:
+                        return answer.history.events[0]
+                    if not answer.next_page_token:
+                        return None
+                    request.next_page_token = answer.next_page_token
+        except TimeoutError:
+            return None
+        except RPCError as error:
+            raise _not_found(error, task_id) from None
+
+    async def cancel(self, task_id: str) -> TaskStatus:
+        """Ask the task to end; a task that has ended stays as it is.
+
+        Raises:
+            TaskNotFound: no such task.
+        """
+        status = await self.status(task_id)
+        if status.status in {TaskState.QUEUED, TaskState.RUNNING}:
+            try:
+                async with engine_call(self._deadline):
+                    await self._client.get_workflow_handle(task_id).cancel(
+                        rpc_timeout=self._deadline
+                    )
+            except RPCError as error:
+                # It ended in between.
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+            status = await self.status(task_id)
+        return status
+
+    async def page(self, chosen: TaskFilter, size: int, cursor: str | None = None) -> TaskPage:
+        """One page of tasks, newest first. Lists lag behind submissions by some 100 ms.
+
+        Raises:
+            InvalidCursor: the cursor is not one of ours.
+        """
+        request = ListWorkflowExecutionsRequest(
+            namespace=self._client.namespace,
+            page_size=size,
+            next_page_token=_decoded(cursor),
+            query=query(chosen),
+        )
+        try:
+            async with engine_call(self._deadline):
+                answer = await self._client.workflow_service.list_workflow_executions(
+                    request, retry=True, timeout=self._deadline
+                )
+        except RPCError as error:
+            if cursor is not None and error.status is RPCStatusCode.INVALID_ARGUMENT:
+                raise InvalidCursor(cursor) from None
+            raise
+        turn = asyncio.Semaphore(_DESCRIBES_AT_ONCE)
+
+        async def one(info: WorkflowExecutionInfo) -> TaskStatus:
+            head = await self._recorder.head(info)
+            if WorkflowExecutionStatus(info.status) in STATES:
+                return head
+            async with turn:
+                # Whether an open task is queued or running, only its own record tells.
+                return (await self._recorder.open_status(await self._describe(head.task_id)))[0]
+
+        tasks = await asyncio.gather(*map(one, answer.executions))
+        wanted = tuple(each for each in tasks if chosen.status in {None, each.status})
+        return TaskPage(tasks=wanted, next_cursor=_encoded(answer.next_page_token))
+
+    async def counts(self) -> dict[TaskState, int]:
+        """How many tasks the engine keeps, by state; all open ones count as running."""
+        async with engine_call(self._deadline):
+            answer = await self._client.workflow_service.count_workflow_executions(
+                CountWorkflowExecutionsRequest(
+                    namespace=self._client.namespace,
+                    query=f"WorkflowType = '{WORKFLOW_TYPE}' GROUP BY ExecutionStatus",
+                ),
+                retry=True,
+                timeout=self._deadline,
+            )
+        counts = dict.fromkeys(TaskState, 0)
+        for group in answer.groups:
+            name = json.loads(group.group_values[0].data)
+            counts[_STATE_BY_NAME.get(name, TaskState.RUNNING)] += group.count
+        return counts
+
+
+def summary(task: TaskRequest, plan: Plan) -> str:
+    """The one line that stands for a task in the Web UI and ``temporal workflow list``."""
+    return f"{task.pattern or ', '.join(task.capabilities)} → {plan.agent}"
+
+
+_STATE_BY_NAME = {
+    "Completed": TaskState.COMPLETED,
+    "Failed": TaskState.FAILED,
+    "TimedOut": TaskState.FAILED,
+    "Terminated": TaskState.FAILED,
+    "Canceled": TaskState.CANCELLED,
+}
+_OPEN = ("Running", "Paused")
+
+
+def query(chosen: TaskFilter) -> str:
+    """The engine's list filter for what GET /tasks selects by."""
+    clauses = [f"WorkflowType = '{WORKFLOW_TYPE}'"]
+    for attribute, value in (
+        (search_attributes.AGENT, chosen.agent),
+        (search_attributes.PATTERN, chosen.pattern),
+        (search_attributes.TENANT, chosen.tenant),
+    ):
+        if value is not None:
+            clauses.append(f"{attribute.name} = {_quoted(value)}")
+    if chosen.priority is not None:
+        clauses.append(f"{search_attributes.PRIORITY.name} = {chosen.priority}")
+    if chosen.status is not None:
+        names = [name for name, state in _STATE_BY_NAME.items() if state is chosen.status] or _OPEN
+        clauses.append(f"ExecutionStatus IN ({', '.join(map(_quoted, names))})")
+    if chosen.since is not None:
+        clauses.append(f"StartTime >= {_quoted(chosen.since.astimezone(UTC).isoformat())}")
+    return " AND ".join(clauses)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _encoded(token: bytes) -> str | None:
+    return base64.urlsafe_b64encode(token).decode() if token else None
+
+
+def _decoded(cursor: str | None) -> bytes:
+    try:
+        return base64.b64decode(cursor or "", altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidCursor(cursor) from None
+
+
+def _not_found(error: RPCError, task_id: str) -> Exception:
+    if error.status in {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}:
+        return TaskNotFound(task_id)
+    return error

@@ -1,0 +1,168 @@
+"""Every error of the domain, in one tree.
+
+OrchestratorError
+├── ConfigurationError          config.yaml or the environment is wrong
+├── StartupError                a part cannot start; its message is the one line a user sees
+├── UnknownPattern              no rule and no capability matches the task
+├── PayloadTooLarge             a task's payload is over the size cap
+├── TaskNotFound                the engine knows no such task
+├── IdempotencyConflict         an Idempotency-Key was used before with another body
+├── EngineUnavailable           the engine did not answer in time
+└── CallError                   one attempt to call an agent ended without a usable answer
+    ├── RetryableCallError      another attempt may succeed
+    │   ├── AgentUnreachable    no connection; nothing was sent
+    │   ├── AgentDisconnected   the connection broke after the request was sent
+    │   ├── AgentTimedOut       no complete answer within the attempt's timeout
+    │   ├── AgentOverloaded     429: the agent asks for fewer calls
+    │   └── AgentFailed         408, 425 or 5xx
+    └── PermanentCallError      no attempt will succeed
+        ├── AgentRejected       any other status that is not 2xx
+        ├── ReplyTooLarge       the answer is over the size cap
+        └── ReplyUnreadable     the answer is not JSON
+
+Inner code raises these; activities turn call errors into the engine's ApplicationError, and
+api/errors.py alone turns the rest into HTTP.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class OrchestratorError(Exception):
+    """The root: its text is meant for people."""
+
+
+@dataclass(frozen=True)
+class ConfigurationProblem:
+    """One wrong place in the configuration: ``where`` is file, line and key."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+class ConfigurationError(OrchestratorError):
+    """All problems of a configuration at once, one a line."""
+
+    def __init__(self, problems: Sequence[ConfigurationProblem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+
+class StartupError(OrchestratorError):
+    """A part cannot start: a port is taken, the engine is not there, the data do not fit."""
+
+
+class UnknownPattern(OrchestratorError):
+    """Neither a routing rule nor an agent's capabilities serve the task.
+
+    ``closest`` names the configured patterns most like the one asked for, best first.
+    """
+
+    def __init__(self, pattern: str | None, closest: Sequence[str], capabilities: Sequence[str]):
+        text = f"Unknown pattern '{pattern}'" if pattern is not None else "No agent"
+        if capabilities:
+            wanted = ", ".join(capabilities)
+            text += (
+                f"; no agent has all of: {wanted}"
+                if pattern is not None
+                else f" has all of: {wanted}"
+            )
+        if closest:
+            text += f"; did you mean {' or '.join(repr(name) for name in closest)}?"
+        super().__init__(text)
+        self.closest = tuple(closest)
+
+
+class PayloadTooLarge(OrchestratorError):
+    """A task's input is over the cap that keeps it below the engine's own limit; bytes."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"The task is {size:,} bytes; at most {limit:,} are accepted")
+
+
+class TaskNotFound(OrchestratorError):
+    """The engine has no task of that id: never submitted, or past its retention."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"Task '{task_id}' is not known")
+
+
+class IdempotencyConflict(OrchestratorError):
+    """The same Idempotency-Key came with a different request."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(
+            f"This Idempotency-Key was used before with another request (task {task_id}); "
+            "send the same body again, or a new key"
+        )
+
+
+class EngineUnavailable(OrchestratorError):
+    """The engine is unreachable, or slower than the deadline of the call."""
+
+
+class CallError(OrchestratorError):
+    """One attempt to call an agent failed.
+
+    Args:
+        message: one sentence for people: who, where, what.
+        status: the agent's HTTP status, if it answered.
+        excerpt: the beginning of the agent's answer; never logged.
+        retry_after: seconds the agent asked to wait, if it did.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        excerpt: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.excerpt = excerpt
+        self.retry_after = retry_after
+
+
+class RetryableCallError(CallError):
+    """Another attempt may succeed."""
+
+
+class AgentUnreachable(RetryableCallError):
+    """No connection could be made; the agent saw nothing."""
+
+
+class AgentDisconnected(RetryableCallError):
+    """The connection broke after the request was sent; the agent may have done the work."""
+
+
+class AgentTimedOut(RetryableCallError):
+    """The whole answer did not arrive within the attempt's timeout."""
+
+
+class AgentOverloaded(RetryableCallError):
+    """The agent answered 429."""
+
+
+class AgentFailed(RetryableCallError):
+    """The agent answered 408, 425 or 5xx."""
+
+
+class PermanentCallError(CallError):
+    """No further attempt would help."""
+
+
+class AgentRejected(PermanentCallError):
+    """The agent answered with a status that is neither 2xx nor worth a retry."""
+
+
+class ReplyTooLarge(PermanentCallError):
+    """The agent's answer is over the size cap."""
+
+
+class ReplyUnreadable(PermanentCallError):
+    """The agent's answer is not JSON."""

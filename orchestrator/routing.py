@@ -1,0 +1,169 @@
+"""Which agent serves a task: exact patterns, then globs, then regexes, then capabilities.
+
+Pure: compile the settings once, then plan each request without I/O.
+"""
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orchestrator.config import Agent, ErrorRecovery, Match, Rule, Settings
+from orchestrator.errors import UnknownPattern
+from orchestrator.models import Plan, RetryPlan, TaskRequest
+
+_REGEX_MARKS = re.compile(r"[\^$()|+{}\\]|\.\*|\.\?")
+_GLOB_MARKS = re.compile(r"[*?\[]")
+_LITERAL = re.compile(r"\\[a-zA-Z]|\[[^\]]*\]|\{[^}]*\}|(?P<literal>[\w\-:/@ ])")
+CLOSEST_PATTERNS = 3
+
+WORKFLOW_QUEUE = "orchestrator"
+
+
+def agent_queue(agent: str) -> str:
+    """The task queue that an agent's calls wait in."""
+    return f"agent.{agent}"
+
+
+def kind_of(pattern: str, match: Match = Match.AUTO) -> Match:
+    """How a rule's pattern is understood.
+
+    ``auto``: a regex if it has any of ``^ $ ( ) | + { } \\`` or ``.*`` or ``.?``; else a glob if it
+    has ``* ?`` or ``[``; else exact.
+    """
+    if match is not Match.AUTO:
+        return match
+    if _REGEX_MARKS.search(pattern):
+        return Match.REGEX
+    return Match.GLOB if _GLOB_MARKS.search(pattern) else Match.EXACT
+
+
+def pattern_problem(pattern: str, match: Match = Match.AUTO) -> str | None:
+    """Why a pattern cannot be used, or None."""
+    if kind_of(pattern, match) is not Match.REGEX:
+        return None
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return f"found '{pattern}'; allowed: a regular expression, and this one is not: {error}"
+    return None
+
+
+@dataclass(frozen=True)
+class _Wildcard:
+    """A compiled glob or regex; it must match the whole of a task's pattern."""
+
+    kind: Match
+    expression: re.Pattern[str]
+    rule: Rule
+
+
+class Routes:
+    """The compiled routing rules and capabilities of a configuration."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._agents = settings.agents
+        self._recovery = settings.error_recovery
+        self._retry = retry_plan(settings.error_recovery)
+        self._exact: dict[str, Rule] = {}
+        wildcards: list[_Wildcard] = []
+        for rule in settings.routing_rules:
+            kind = kind_of(rule.pattern, rule.match)
+            if kind is Match.EXACT:
+                self._exact.setdefault(rule.pattern, rule)
+            else:
+                source = fnmatch.translate(rule.pattern) if kind is Match.GLOB else rule.pattern
+                wildcards.append(_Wildcard(kind, re.compile(source), rule))
+        # Sorting is stable: equals keep the order of the file.
+        self._wildcards = sorted(
+            wildcards, key=lambda each: (each.kind is Match.REGEX, -specificity(each.rule.pattern))
+        )
+        self._patterns = tuple(rule.pattern for rule in settings.routing_rules)
+        self._by_agent = _rule_per_agent(settings)
+
+    def plan(self, request: TaskRequest) -> Plan:
+        """Resolve a request's route.
+
+        Raises:
+            UnknownPattern: neither a pattern nor the capabilities match.
+        """
+        rule, chosen_by = self._choose(request)
+        deadline = request.timeout or max(
+            self._recovery.task_timeout, self._longest_course(rule.timeout)
+        )
+        return Plan(
+            agent=rule.target_agent,
+            endpoint=rule.endpoint,
+            task_queue=agent_queue(rule.target_agent),
+            dispatch=rule.dispatch,
+            attempt_timeout=rule.timeout,
+            deadline=deadline,
+            priority=request.priority or rule.priority,
+            retry=self._retry,
+            chosen_by=chosen_by,
+        )
+
+    def _choose(self, request: TaskRequest) -> tuple[Rule, str]:
+        pattern = request.pattern
+        if pattern is not None:
+            if rule := self._exact.get(pattern):
+                return rule, f"exact pattern {rule.pattern}"
+            for wildcard in self._wildcards:
+                if wildcard.expression.fullmatch(pattern):
+                    return wildcard.rule, f"{wildcard.kind} {wildcard.rule.pattern}"
+        if request.capabilities:
+            name = self._capable(request.capabilities)
+            if name is not None:
+                return self._by_agent[name], f"capabilities {', '.join(request.capabilities)}"
+        closest = difflib.get_close_matches(pattern or "", self._patterns, n=CLOSEST_PATTERNS)
+        raise UnknownPattern(pattern, closest, request.capabilities)
+
+    def _capable(self, wanted: Iterable[str]) -> str | None:
+        """The agent that has all that is wanted and least beside it; the file's order among equals."""
+        needed = frozenset(wanted)
+        able = [name for name, agent in self._agents.items() if needed <= set(agent.capabilities)]
+        return min(able, key=lambda name: len(self._agents[name].capabilities), default=None)
+
+    def _longest_course(self, attempt_timeout: float) -> float:
+        """Seconds that all attempts and the pauses between them can take."""
+        retry = self._retry
+        pauses = sum(backoff_seconds(retry, attempt) for attempt in range(1, retry.max_attempts))
+        return retry.max_attempts * attempt_timeout + pauses * (1 + retry.jitter)
+
+
+def _rule_per_agent(settings: Settings) -> dict[str, Rule]:
+    """How an agent is called when its capabilities chose it: as its first rule says."""
+    rules = {
+        name: Rule(pattern=name, target_agent=name, endpoint=agent.endpoint)
+        for name, agent in settings.agents.items()
+    }
+    for rule in reversed(settings.routing_rules):
+        rules[rule.target_agent] = rule
+    return rules
+
+
+def specificity(pattern: str) -> int:
+    """How many characters of a glob or regex stand for themselves."""
+    return sum(1 for match in _LITERAL.finditer(pattern) if match["literal"])
+
+
+def retry_plan(recovery: ErrorRecovery) -> RetryPlan:
+    """The engine's retry policy in the words of ``error_recovery``."""
+    return RetryPlan(
+        max_attempts=recovery.max_retries + 1,
+        initial_seconds=recovery.retry_delay,
+        backoff=recovery.backoff_multiplier,
+        maximum_seconds=max(recovery.max_retry_delay, recovery.retry_delay),
+        jitter=recovery.retry_jitter,
+        max_retry_after_seconds=recovery.max_retry_after,
+    )
+
+
+def backoff_seconds(retry: RetryPlan, attempt: int) -> float:
+    """The pause after a failed attempt (the first is 1), before jitter."""
+    try:
+        pause = retry.initial_seconds * retry.backoff ** (attempt - 1)
+    except OverflowError:
+        return retry.maximum_seconds
+    return min(pause, retry.maximum_seconds)

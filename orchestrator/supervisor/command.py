@@ -1,0 +1,177 @@
+"""The command ``orchestrator run``."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.cli import config_option, listen_options, plain_errors, settings_of
+from orchestrator.config import Settings
+from orchestrator.config_command import not_in_effect
+from orchestrator.supervisor.supervisor import (
+    Running,
+    Supervisor,
+    engine_directory,
+    uses_sample_agents,
+    worker_metrics_port,
+)
+from orchestrator.telemetry import logging
+from orchestrator.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+
+@click.command()
+@config_option
+@click.option(
+    "--data-dir",
+    envvar="ORCHESTRATOR_DATA_DIR",
+    show_envvar=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the engine keeps its data. [default: storage.data_dir, .data]",
+)
+@listen_options
+@click.option(
+    "--agents-port",
+    envvar="ORCHESTRATOR_AGENTS_PORT",
+    show_envvar=True,
+    type=click.IntRange(1, 65535),
+    default=8100,
+    show_default=True,
+    help="Where the sample agents listen.",
+)
+@click.option(
+    "--no-agents",
+    envvar="ORCHESTRATOR_NO_AGENTS",
+    show_envvar=True,
+    is_flag=True,
+    help="Start no sample agents.",
+)
+@plain_errors
+def run(
+    config_path: Path | None,
+    data_dir: Path | None,
+    host: str | None,
+    port: int | None,
+    agents_port: int,
+    no_agents: bool,  # noqa: FBT001 - a flag of the command line
+) -> None:
+    """Run everything on this machine: engine, worker, API and sample agents.
+
+    Ctrl-C or SIGTERM drains and ends all of it; a second one ends it by force. A part that crashes
+    is started again.
+
+    \b
+    Examples:
+      orchestrator run
+      orchestrator run --config my.yaml --no-agents
+      orchestrator run --data-dir /var/lib/orchestrator --port 9000
+    """
+    environment = os.environ
+    if data_dir:
+        environment["ORCHESTRATOR_STORAGE__DATA_DIR"] = str(data_dir.resolve())
+    if host:
+        environment["ORCHESTRATOR_AGENT__HOST"] = host
+    if port:
+        environment["ORCHESTRATOR_AGENT__PORT"] = str(port)
+    environment.setdefault("SAMPLE_AGENTS_URL", f"http://127.0.0.1:{agents_port}")
+    settings = settings_of(config_path)
+    logging.configure(settings.logging, "run")
+    for note in not_in_effect(settings):
+        log.warning("not_in_effect", note=note)
+    wanted = not no_agents and uses_sample_agents(settings, agents_port)
+    default = Path("config.yaml")
+    supervisor = Supervisor(
+        settings,
+        config_path or (default if default.exists() else None),
+        environment,
+        agents_port if wanted else None,
+    )
+    asyncio.run(_run(supervisor, settings))
+
+
+async def _run(supervisor: Supervisor, settings: Settings) -> None:
+    """Start, watch until a signal, stop.
+
+    Raises:
+        StartupError: it could not start, or a part ends again and again.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            supervisor.kill()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    with engine_directory(settings) as (directory, version):
+        try:
+            await _until(stop, _start_and_watch(supervisor, directory, version))
+        finally:
+            log.info("stopping")
+            await supervisor.stop()
+    log.info("stopped")
+
+
+async def _start_and_watch(
+    supervisor: Supervisor, directory: Path | None, version: str | None
+) -> None:
+    running = await supervisor.start(directory, version)
+    show(running, supervisor.api_url)
+    await supervisor.watch()
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None:
+    """Do the work until the event is set, or it fails."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+def show(running: Running, api_url: str) -> None:
+    """Say what runs where, and what to try first."""
+    settings = running.settings
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_row("API", api_url, f"its documentation is at {api_url}/docs")
+    if running.server_version:
+        ports = settings.temporal.embedded
+        table.add_row("Web UI", f"http://127.0.0.1:{ports.ui_port}", "Temporal's own")
+        table.add_row(
+            "Engine",
+            f"127.0.0.1:{ports.port}",
+            f"Temporal {running.server_version}, data in {running.data_dir}",
+        )
+    else:
+        table.add_row(
+            "Engine", settings.temporal.target, f"namespace {settings.temporal.namespace}"
+        )
+    table.add_row("Worker", "", f"calls {len(settings.agents)} agents")
+    if settings.monitoring.enable_metrics:
+        host, first = settings.agent.host, settings.monitoring.metrics_port
+        second = worker_metrics_port(settings)
+        table.add_row(
+            "Metrics", f"http://{host}:{first}", f"the API's; the worker's: port {second}"
+        )
+    if running.sample_agents:
+        table.add_row("Sample agents", running.sample_agents, "what each takes: examples/README.md")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print()
+    console.print(table)
+    console.print(
+        f"\nReady after {running.start_seconds:.1f} s; a probe task went through in "
+        f"{running.probe_seconds * 1000:.0f} ms. Stop with Ctrl-C.\n",
+        style="bold",
+    )

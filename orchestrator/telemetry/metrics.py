@@ -1,0 +1,38 @@
+"""Prometheus metrics of this process.
+
+Counters and histograms are counted here; what only the engine knows (active tasks, queues) is read
+from the last overview when the metrics are asked for.
+"""
+
+from prometheus_client import Counter, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+requests_total = Counter(
+    "orchestrator_requests_total",
+    "Task submissions answered, by agent and HTTP status",
+    ["agent", "status"],
+)
+request_duration_seconds = Histogram(
+    "orchestrator_request_duration_seconds",
+    "Seconds until a task submission was answered",
+    ["agent"],
+    buckets=_SECONDS,
+)
+_agent_calls = Counter(
+    "orchestrator_agent_calls_total",
+    "Attempts to call an agent, by outcome",
+    ["agent", "outcome"],
+)
+_agent_call_seconds = Histogram(
+    "orchestrator_agent_call_duration_seconds",
+    "Seconds that an attempt to call an agent took",
+    ["agent"],
+    buckets=_SECONDS,
+)
+
+
+def agent_call(agent: str, outcome: str, seconds: float) -> None:
+    """Count one attempt; ``outcome`` is success or the call error's type."""
+    _agent_calls.labels(agent, outcome).inc()
+    _agent_call_seconds.labels(agent).observe(seconds)

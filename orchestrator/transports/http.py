@@ -1,0 +1,197 @@
+"""Agents over HTTP: POST the payload as JSON through one pooled session per process."""
+
+import asyncio
+import email.utils
+import re
+from datetime import UTC, datetime
+
+import aiohttp
+from pydantic_core import from_json, to_json
+
+from orchestrator.errors import (
+    AgentDisconnected,
+    AgentFailed,
+    AgentOverloaded,
+    AgentRejected,
+    AgentTimedOut,
+    AgentUnreachable,
+    CallError,
+    ReplyTooLarge,
+    ReplyUnreadable,
+)
+from orchestrator.transports import AgentRequest, AgentResponse
+
+USER_AGENT = "orchestration-agent"
+EXCERPT_CHARACTERS = 300
+# Below the 5 s after which uvicorn and Node close idle connections, so that we close first.
+KEEPALIVE_SECONDS = 4.0
+CONNECT_SECONDS = 10.0
+_HEADER_BYTES = 32 * 1024
+_EXCERPT_BYTES = 4 * EXCERPT_CHARACTERS
+_RETRYABLE_STATUSES = {408, 425}
+_TOO_MANY_REQUESTS = 429
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x20\x7f]+")
+
+
+class HttpTransport:
+    """One aiohttp session; call ``close`` when done.
+
+    Redirects are not followed, proxies of the environment not used, cookies not kept.
+    """
+
+    def __init__(self, max_result_bytes: int) -> None:
+        self._max_result_bytes = max_result_bytes
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, request: AgentRequest) -> AgentResponse:
+        """POST the payload; the whole exchange is bounded by the request's timeout."""
+        try:
+            async with asyncio.timeout(request.timeout):
+                return await self._exchange(request)
+        except TimeoutError:
+            raise AgentTimedOut(
+                f"{_who(request)} did not answer within {request.timeout:.3g} s"
+            ) from None
+
+    async def _exchange(self, request: AgentRequest) -> AgentResponse:
+        who = _who(request)
+        try:
+            async with self._open_session().post(
+                request.url,
+                data=to_json(request.payload),
+                headers=request.headers,
+                allow_redirects=False,
+            ) as response:
+                if response.ok and response.status < 300:  # noqa: PLR2004 - the 2xx class
+                    return AgentResponse(response.status, await self._json(who, response))
+                raise await _refusal(who, response)
+        except aiohttp.ConnectionTimeoutError:
+            reason = f"no connection within {CONNECT_SECONDS:g} s"
+            raise AgentUnreachable(f"{who} is unreachable: {reason}") from None
+        except aiohttp.ClientConnectorError as error:
+            raise AgentUnreachable(f"{who} is unreachable: {_reason(error)}") from None
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+            raise AgentRejected(f"{who} cannot be called: the URL is not valid") from None
+        except aiohttp.ClientResponseError as error:
+            raise AgentFailed(
+                f"{who} answered with something that is not HTTP: {_one_line(error.message)}"
+            ) from None
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise AgentDisconnected(
+                f"{who} broke the connection before its answer was complete: {_reason(error)}"
+            ) from None
+
+    async def _json(self, who: str, response: aiohttp.ClientResponse) -> object:
+        body = bytearray()
+        # Counted as decompressed: a small answer may unfold into a large one.
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > self._max_result_bytes:
+                raise ReplyTooLarge(
+                    f"{who} answered with more than {self._max_result_bytes:,} bytes "
+                    "(limits.max_result_bytes)",
+                    status=response.status,
+                )
+        if not body:
+            return None
+        try:
+            return from_json(body, allow_inf_nan=False)
+        except ValueError as error:
+            raise ReplyUnreadable(
+                f"{who} answered {response.status} with {response.content_type} that is not JSON: "
+                f"{error}",
+                status=response.status,
+                excerpt=_excerpt(bytes(body)),
+            ) from None
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # How many calls run at once is bounded by the workers' slots, not here.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+                headers={
+                    "User-Agent": USER_AGENT,
+                    "Accept": "application/json",
+                    "Content-Type": "application/json",
+                },
+                cookie_jar=aiohttp.DummyCookieJar(),
+                max_line_size=_HEADER_BYTES,
+                max_field_size=_HEADER_BYTES,
+            )
+        return self._session
+
+    async def probe(self, url: str, timeout: float) -> str | None:  # noqa: ASYNC109 - a setting
+        """GET a health check; None if it answers 2xx within the timeout, else what is wrong."""
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                self._open_session().get(url, allow_redirects=False) as response,
+            ):
+                return None if 200 <= response.status < 300 else f"answered {response.status}"  # noqa: PLR2004 - 2xx
+        except TimeoutError:
+            return f"no answer within {timeout:g} s"
+        except (aiohttp.ClientError, OSError) as error:
+            return _reason(error)
+
+    async def close(self) -> None:
+        """Close the pooled connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+async def _refusal(who: str, response: aiohttp.ClientResponse) -> CallError:
+    """The error that an answer outside 2xx stands for."""
+    status = response.status
+    excerpt = _excerpt(await response.content.read(_EXCERPT_BYTES))
+    message = f"{who} answered {status}"
+    if response.reason:
+        message += f" {_one_line(response.reason)}"
+    kind: type[CallError] = AgentRejected
+    if status == _TOO_MANY_REQUESTS:
+        kind = AgentOverloaded
+    elif status in _RETRYABLE_STATUSES or status >= 500:  # noqa: PLR2004 - the 5xx class
+        kind = AgentFailed
+    return kind(
+        message,
+        status=status,
+        excerpt=excerpt,
+        retry_after=retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC)),
+    )
+
+
+def retry_after_seconds(value: str | None, now: datetime) -> float | None:
+    """Seconds to wait by a Retry-After header: a number, or a date (RFC 9110, 10.2.3).
+
+    None when there is none, or it cannot be read.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - now).total_seconds())
+
+
+def _who(request: AgentRequest) -> str:
+    return f"{request.agent} at {request.url}"
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return _one_line(str(text))
+
+
+def _one_line(text: str) -> str:
+    return _CONTROL_CHARACTERS.sub(" ", text).strip()[:EXCERPT_CHARACTERS]
+
+
+def _excerpt(body: bytes) -> str | None:
+    return _one_line(body.decode("utf-8", errors="replace")) or None

@@ -1,0 +1,1 @@
+"""Deterministic control flow; everything that touches the world is an activity."""

@@ -1,0 +1,27 @@
+"""All timeouts and retry policies of the workflows."""
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+
+from orchestrator.models import RetryPlan
+
+HEARTBEAT_TIMEOUT = timedelta(seconds=10)
+"""How long after its last sign of life a worker's call is given to another worker."""
+
+BACKSTOP = timedelta(seconds=5)
+"""The activity ends a call itself, with a clearer error; the engine does so this much later."""
+
+RESOLVE_TIMEOUT = timedelta(seconds=10)
+LOCAL_RETRY_THRESHOLD = timedelta(seconds=10)
+"""Longer pauses of an inline call become durable timers."""
+
+
+def retry_policy(retry: RetryPlan) -> RetryPolicy:
+    """The plan's retries as the engine's policy."""
+    return RetryPolicy(
+        initial_interval=timedelta(seconds=retry.initial_seconds),
+        backoff_coefficient=retry.backoff,
+        maximum_interval=timedelta(seconds=retry.maximum_seconds),
+        maximum_attempts=retry.max_attempts,
+    )

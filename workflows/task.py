@@ -1,0 +1,248 @@
+"""OrchestrateTask: one task from its start to its one final state."""
+
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    CancelledError,
+    RetryState,
+    TimeoutError,  # noqa: A004 - the engine's, which is the one that workflows meet
+    TimeoutType,
+    is_cancelled_exception,
+)
+
+with workflow.unsafe.imports_passed_through():
+    from activities.call_agent import AgentCalls
+    from activities.resolve_plan import PlanResolver
+    from orchestrator.engine import search_attributes
+    from orchestrator.engine.converter import INVALID_INPUT
+    from orchestrator.engine.tasks import WORKFLOW_TYPE, summary
+    from orchestrator.models import (
+        AgentCall,
+        AgentReply,
+        Attempt,
+        Dispatch,
+        Plan,
+        Task,
+        TaskOutcome,
+        TaskState,
+        TaskStatus,
+    )
+    from orchestrator.telemetry.logging import get_logger
+    from workflows import options
+
+log = get_logger(__name__)
+
+
+@workflow.defn(name=WORKFLOW_TYPE)
+class OrchestrateTask:
+    """Route the task if nobody did, call the agent through failures, answer for the outcome."""
+
+    def __init__(self) -> None:
+        self._state = TaskState.QUEUED
+        self._task: Task | None = None
+        self._plan: Plan | None = None
+        self._outcome: TaskOutcome | None = None
+        self._updated_at: datetime = workflow.now()
+
+    @workflow.run
+    async def run(self, task: Task | None = None) -> TaskOutcome:
+        """Carry out one task.
+
+        Raises:
+            ApplicationError: the task failed; its type says why, its details hold a TaskOutcome.
+            CancelledError: the task was cancelled.
+        """
+        if task is None:
+            raise ApplicationError(
+                'No input was given; pass {"pattern": ..., "payload": {...}}',
+                type=INVALID_INPUT,
+                non_retryable=True,
+            )
+        self._task = task
+        self._plan = plan = task.plan or await self._resolve(task)
+        self._announce(task, plan)
+        try:
+            reply = await self._call(task, plan)
+        except ActivityError as error:
+            if _was_cancelled(error):
+                self._log("task_cancelled")
+                self._state = TaskState.CANCELLED
+                raise CancelledError("The task was cancelled") from error
+            self._state = TaskState.FAILED
+            raise self._failure(plan, error) from error
+        return self._completed(plan, reply)
+
+    async def _resolve(self, task: Task) -> Plan:
+        try:
+            return await workflow.execute_local_activity_method(
+                PlanResolver.resolve_plan,
+                task,
+                start_to_close_timeout=options.RESOLVE_TIMEOUT,
+                retry_policy=RetryPolicy(maximum_attempts=3),
+            )
+        except ActivityError as error:
+            cause = error.cause
+            if isinstance(cause, ApplicationError):
+                raise ApplicationError(cause.message, type=cause.type, non_retryable=True) from None
+            raise
+
+    def _announce(self, task: Task, plan: Plan) -> None:
+        """Let the Web UI and the command line find and explain the task."""
+        workflow.set_current_details(
+            f"**{summary(task, plan)}**, chosen by {plan.chosen_by}; priority {plan.priority}, "
+            f"deadline {plan.deadline:g} s, up to {plan.retry.max_attempts} attempts of "
+            f"{plan.attempt_timeout:g} s"
+        )
+        known = workflow.info().typed_search_attributes
+        if known.get(search_attributes.AGENT) is None:
+            attributes = search_attributes.of_task(task, plan)
+            workflow.upsert_search_attributes(
+                [pair.key.value_set(pair.value) for pair in attributes.search_attributes]
+            )
+
+    async def _call(self, task: Task, plan: Plan) -> AgentReply:
+        self._state = TaskState.RUNNING
+        self._updated_at = workflow.now()
+        call = AgentCall(
+            task_id=workflow.info().workflow_id,
+            agent=plan.agent,
+            endpoint=plan.endpoint,
+            payload=task.payload,
+            attempt_timeout=plan.attempt_timeout,
+            retry=plan.retry,
+            traceparent=task.traceparent,
+        )
+        spent = workflow.now() - workflow.info().workflow_start_time
+        left = max(timedelta(seconds=plan.deadline) - spent, timedelta(milliseconds=1))
+        attempt_timeout = timedelta(seconds=plan.attempt_timeout) + options.BACKSTOP
+        if plan.dispatch is Dispatch.INLINE:
+            return await workflow.execute_local_activity_method(
+                AgentCalls.call_agent,
+                call,
+                schedule_to_close_timeout=left,
+                start_to_close_timeout=attempt_timeout,
+                retry_policy=options.retry_policy(plan.retry),
+                local_retry_threshold=options.LOCAL_RETRY_THRESHOLD,
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            )
+        return await workflow.execute_activity_method(
+            AgentCalls.call_agent,
+            call,
+            task_queue=plan.task_queue,
+            schedule_to_close_timeout=left,
+            start_to_close_timeout=attempt_timeout,
+            heartbeat_timeout=options.HEARTBEAT_TIMEOUT,
+            retry_policy=options.retry_policy(plan.retry),
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=f"POST {plan.endpoint}",
+        )
+
+    def _completed(self, plan: Plan, reply: AgentReply) -> TaskOutcome:
+        self._state = TaskState.COMPLETED
+        self._updated_at = workflow.now()
+        self._outcome = TaskOutcome(
+            agent=plan.agent,
+            result=reply.result,
+            attempts=reply.attempt,
+            execution_time=reply.seconds,
+        )
+        self._log("task_completed", execution_time=reply.seconds, attempts=reply.attempt)
+        return self._outcome
+
+    def _failure(self, plan: Plan, error: ActivityError) -> ApplicationError:
+        """The task's failure: what went wrong last, how often it was tried, why not again."""
+        kind, message = _last_error(error)
+        attempt = _last_attempt(error)
+        attempts = _attempts(error, attempt, plan)
+        self._updated_at = workflow.now()
+        self._outcome = TaskOutcome(
+            agent=plan.agent,
+            attempts=attempts,
+            execution_time=attempt.seconds if attempt else None,
+        )
+        if _deadline_passed(error):
+            text = f"The deadline of {plan.deadline:g} s passed after {_times(attempts)}: {message}"
+            kind = "DeadlineExceeded"
+        else:
+            text = f"Failed after {_times(attempts)}: {message}"
+        self._log("task_failed", error=text, error_type=kind, attempts=attempts)
+        return ApplicationError(text, self._outcome, type=kind, non_retryable=True)
+
+    def _log(self, event: str, **fields: object) -> None:
+        if not workflow.unsafe.is_replaying():
+            agent = self._plan.agent if self._plan else None
+            log.info(event, task_id=workflow.info().workflow_id, agent=agent, **fields)
+
+    @workflow.query
+    def status(self) -> TaskStatus:
+        """The task as GET /status shows it, without the attempts that only the engine counts."""
+        info, outcome = workflow.info(), self._outcome
+        return TaskStatus(
+            task_id=info.workflow_id,
+            status=self._state,
+            agent=self._plan.agent if self._plan else None,
+            pattern=self._task.pattern if self._task else None,
+            priority=self._plan.priority if self._plan else None,
+            tenant=self._task.tenant if self._task else None,
+            result=outcome.result if outcome else None,
+            created_at=info.workflow_start_time,
+            updated_at=self._updated_at,
+            execution_time=outcome.execution_time if outcome else None,
+            attempts=outcome.attempts if outcome else None,
+        )
+
+
+def _was_cancelled(error: ActivityError) -> bool:
+    # A cancelled call whose worker died ends in a timeout; the wish to cancel still holds.
+    return is_cancelled_exception(error) or workflow.cancellation_reason() is not None
+
+
+def _deadline_passed(error: ActivityError) -> bool:
+    cause = error.cause
+    return error.retry_state is RetryState.TIMEOUT or (
+        isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_CLOSE
+    )
+
+
+def _last_error(error: ActivityError) -> tuple[str, str]:
+    """Type and message of what went wrong last, the cause behind a timeout first."""
+    cause: BaseException | None = error.cause
+    if isinstance(cause, TimeoutError) and isinstance(cause.__cause__, ApplicationError):
+        cause = cause.__cause__
+    if isinstance(cause, ApplicationError):
+        return cause.type or "CallFailed", cause.message
+    if isinstance(cause, TimeoutError):
+        if cause.type is TimeoutType.HEARTBEAT:
+            return "WorkerLost", "the worker that made the call stopped answering"
+        if cause.type is TimeoutType.START_TO_CLOSE:
+            return "AgentTimedOut", "the call did not end in time"
+        if not error.started_event_id:
+            return "DeadlineExceeded", "no worker was free to make the call"
+        return "DeadlineExceeded", "the call was still under way"
+    return type(cause).__name__, str(cause)
+
+
+def _last_attempt(error: ActivityError) -> Attempt | None:
+    cause: BaseException | None = error.cause
+    while cause is not None:
+        if isinstance(cause, ApplicationError) and cause.details:
+            return Attempt.model_validate(cause.details[0])
+        cause = cause.__cause__
+    return None
+
+
+def _attempts(error: ActivityError, last: Attempt | None, plan: Plan) -> int:
+    """How many attempts were made; a worker that died left no word of its last one."""
+    if error.retry_state is RetryState.MAXIMUM_ATTEMPTS_REACHED:
+        return plan.retry.max_attempts
+    if last is not None:
+        return last.attempt
+    return 1 if error.started_event_id else 0
+
+
+def _times(attempts: int) -> str:
+    return f"{attempts} attempt" + ("" if attempts == 1 else "s")
