@@ -1,4 +1,4 @@
-"""One attempt to call an agent: lease an instance, send, turn the outcome into the engine's words."""
+"""One attempt to call an agent: lease an instance, send, report the outcome to the engine."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ from orchestrator.telemetry.logging import get_logger
 from orchestrator.transports import AgentRequest, AgentResponse, Transport
 
 HEARTBEAT_SECONDS = 1.0
-"""Calls shorter than this never heartbeat, and so cost the engine nothing beyond their two events."""
+"""Shorter calls never heartbeat, and so cost the engine nothing beyond their two events."""
 
 log = get_logger(__name__)
 
@@ -113,8 +113,9 @@ class AgentCalls:
         )
 
     def _pause(self, retry: RetryPlan, attempt: int, error: CallError) -> timedelta | None:
-        """What the agent asked for, clamped, or the backoff; both jittered, never shortened below
-        what the agent asked for.
+        """The pause that the agent asked for, clamped, or else the backoff; jittered.
+
+        Jitter never makes a pause shorter than the agent asked for.
         """
         if not isinstance(error, RetryableCallError):
             return None

@@ -13,7 +13,8 @@ from api.overview import OverviewCollector
 from orchestrator import __version__
 
 DESCRIPTION = """\
-Submit tasks for HTTP agents; each is routed, called through failures and restarts, and answered for.
+Submit tasks for HTTP agents: each is routed, called through failures and restarts, and answered
+for.
 
 Errors are `application/problem+json` (RFC 9457) with the fields `detail` and `status_code`.
 """

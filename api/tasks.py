@@ -21,7 +21,7 @@ from api.requests import (
     wait_seconds,
 )
 from orchestrator.engine.tasks import Submitted, TaskFilter
-from orchestrator.models import Model, Priority, Task, TaskPage, TaskRequest, TaskState, TaskStatus
+from orchestrator.models import Model, Task, TaskPage, TaskRequest, TaskState, TaskStatus
 from orchestrator.telemetry import metrics
 from orchestrator.telemetry.logging import get_logger
 

@@ -25,10 +25,14 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 class _Parts(click.Group):
     """Commands that are loaded only when they are asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(entry_points(group=COMMANDS).names)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
         for entry in entry_points(group=COMMANDS, name=cmd_name):
             command: click.Command = entry.load()
             return command

@@ -136,7 +136,8 @@ class _Document:
                 self.problems.append(
                     ConfigurationProblem(
                         self.where(key),
-                        f"environment variable {name} is not set; set it, or write ${{{name}:-default}}",
+                        f"environment variable {name} is not set; set it, or write "
+                        f"${{{name}:-default}}",
                     )
                 )
                 return ""
@@ -269,7 +270,7 @@ def _keys(model: type[BaseModel]) -> str:
 
 
 def _model_at(key: KeyPath) -> type[BaseModel] | None:
-    """The model that a key's value is checked by: ('agents', 'x', 'health_check') -> HealthCheck."""
+    """The model of a key's value: ('agents', 'x', 'health_check') is a HealthCheck."""
     model: type[BaseModel] | None = Settings
     for part in key:
         if model is None:

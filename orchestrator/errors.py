@@ -61,7 +61,9 @@ class UnknownPattern(OrchestratorError):
     ``closest`` names the configured patterns most like the one asked for, best first.
     """
 
-    def __init__(self, pattern: str | None, closest: Sequence[str], capabilities: Sequence[str]):
+    def __init__(
+        self, pattern: str | None, closest: Sequence[str], capabilities: Sequence[str]
+    ) -> None:
         text = f"Unknown pattern '{pattern}'" if pattern is not None else "No agent"
         if capabilities:
             wanted = ", ".join(capabilities)

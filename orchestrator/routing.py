@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.config import Agent, ErrorRecovery, Match, Rule, Settings
+from orchestrator.config import ErrorRecovery, Match, Rule, Settings
 from orchestrator.errors import UnknownPattern
 from orchestrator.models import Plan, RetryPlan, TaskRequest
 
@@ -120,7 +120,7 @@ class Routes:
         raise UnknownPattern(pattern, closest, request.capabilities)
 
     def _capable(self, wanted: Iterable[str]) -> str | None:
-        """The agent that has all that is wanted and least beside it; the file's order among equals."""
+        """The agent that has all that is wanted and least beside it; the first among equals."""
         needed = frozenset(wanted)
         able = [name for name, agent in self._agents.items() if needed <= set(agent.capabilities)]
         return min(able, key=lambda name: len(self._agents[name].capabilities), default=None)

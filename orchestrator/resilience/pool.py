@@ -9,7 +9,6 @@ from orchestrator.config import Settings, origin
 from orchestrator.errors import AgentUnreachable
 from orchestrator.resilience.balancer import STRATEGIES, Instance, RoundRobin, Strategy
 
-
 LATENCY_HALF_LIFE_SECONDS = 10.0
 
 
