@@ -21,11 +21,11 @@ _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-async def json_body(request: Request, max_bytes: int) -> Any:
-    """The body as JSON; NaN, Infinity and lone surrogates are not JSON.
+async def json_object(request: Request, max_bytes: int) -> dict[str, Any]:
+    """The body as a JSON object; NaN, Infinity and lone surrogates are not JSON.
 
     Raises:
-        HTTPException: 415 for another content type, 422 for what is not JSON.
+        HTTPException: 415 for another content type, 422 for what is not a JSON object.
         PayloadTooLarge: as soon as the cap is passed.
     """
     content_type = request.headers.get("content-type", "application/json")
@@ -43,11 +43,17 @@ async def json_body(request: Request, max_bytes: int) -> Any:
         if len(body) > max_bytes:
             raise PayloadTooLarge(len(body), max_bytes)
     try:
-        return from_json(body, allow_inf_nan=False)
+        found = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise HTTPException(
             HTTPStatus.UNPROCESSABLE_ENTITY, f"The body is not JSON: {error}"
         ) from None
+    if not isinstance(found, dict):
+        raise HTTPException(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"The body is {'null' if found is None else type(found).__name__}; send a JSON object",
+        )
+    return found
 
 
 def wait_seconds(request: Request) -> int:

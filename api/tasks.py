@@ -15,7 +15,7 @@ from api.dependencies import ServicesDependency
 from api.requests import (
     fingerprint,
     idempotency_key,
-    json_body,
+    json_object,
     task_id_of,
     traceparent,
     wait_seconds,
@@ -51,7 +51,7 @@ async def orchestrate(request: Request, services: ServicesDependency) -> Respons
     With ``Idempotency-Key`` a repeated request gets the first one's answer.
     """
     began = time.perf_counter()
-    body = await json_body(request, services.settings.limits.max_payload_bytes)
+    body = await json_object(request, services.settings.limits.max_payload_bytes)
     task_request = TaskRequest.model_validate(body)
     plan = services.routes.plan(task_request)
     key = idempotency_key(request)

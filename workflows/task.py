@@ -8,6 +8,7 @@ from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
     CancelledError,
+    FailureError,
     RetryState,
     TimeoutError,  # noqa: A004 - the engine's, which is the one that workflows meet
     TimeoutType,
@@ -67,7 +68,7 @@ class OrchestrateTask:
         self._announce(task, plan)
         try:
             reply = await self._call(task, plan)
-        except ActivityError as error:
+        except FailureError as error:
             if _was_cancelled(error):
                 self._log("task_cancelled")
                 self._state = TaskState.CANCELLED
@@ -153,7 +154,7 @@ class OrchestrateTask:
         self._log("task_completed", execution_time=reply.seconds, attempts=reply.attempt)
         return self._outcome
 
-    def _failure(self, plan: Plan, error: ActivityError) -> ApplicationError:
+    def _failure(self, plan: Plan, error: FailureError) -> ApplicationError:
         """The task's failure: what went wrong last, how often it was tried, why not again."""
         kind, message = _last_error(error)
         attempt = _last_attempt(error)
@@ -196,21 +197,26 @@ class OrchestrateTask:
         )
 
 
-def _was_cancelled(error: ActivityError) -> bool:
+def _was_cancelled(error: FailureError) -> bool:
     # A cancelled call whose worker died ends in a timeout; the wish to cancel still holds.
     return is_cancelled_exception(error) or workflow.cancellation_reason() is not None
 
 
-def _deadline_passed(error: ActivityError) -> bool:
-    cause = error.cause
-    return error.retry_state is RetryState.TIMEOUT or (
-        isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_CLOSE
-    )
+def _cause(error: FailureError) -> BaseException | None:
+    """What the engine's own frame is about; failures of inline calls come without one."""
+    return error.cause if isinstance(error, ActivityError) else error
 
 
-def _last_error(error: ActivityError) -> tuple[str, str]:
+def _deadline_passed(error: FailureError) -> bool:
+    cause = _cause(error)
+    if isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_CLOSE:
+        return True
+    return isinstance(error, ActivityError) and error.retry_state is RetryState.TIMEOUT
+
+
+def _last_error(error: FailureError) -> tuple[str, str]:
     """Type and message of what went wrong last, the cause behind a timeout first."""
-    cause: BaseException | None = error.cause
+    cause = _cause(error)
     if isinstance(cause, TimeoutError) and isinstance(cause.__cause__, ApplicationError):
         cause = cause.__cause__
     if isinstance(cause, ApplicationError):
@@ -220,14 +226,18 @@ def _last_error(error: ActivityError) -> tuple[str, str]:
             return "WorkerLost", "the worker that made the call stopped answering"
         if cause.type is TimeoutType.START_TO_CLOSE:
             return "AgentTimedOut", "the call did not end in time"
-        if not error.started_event_id:
-            return "DeadlineExceeded", "no worker was free to make the call"
-        return "DeadlineExceeded", "the call was still under way"
+        if _was_started(error):
+            return "DeadlineExceeded", "the call was still under way"
+        return "DeadlineExceeded", "no worker was free to make the call"
     return type(cause).__name__, str(cause)
 
 
-def _last_attempt(error: ActivityError) -> Attempt | None:
-    cause: BaseException | None = error.cause
+def _was_started(error: FailureError) -> bool:
+    return not isinstance(error, ActivityError) or bool(error.started_event_id)
+
+
+def _last_attempt(error: FailureError) -> Attempt | None:
+    cause = _cause(error)
     while cause is not None:
         if isinstance(cause, ApplicationError) and cause.details:
             return Attempt.model_validate(cause.details[0])
@@ -235,13 +245,15 @@ def _last_attempt(error: ActivityError) -> Attempt | None:
     return None
 
 
-def _attempts(error: ActivityError, last: Attempt | None, plan: Plan) -> int:
+def _attempts(error: FailureError, last: Attempt | None, plan: Plan) -> int:
     """How many attempts were made; a worker that died left no word of its last one."""
-    if error.retry_state is RetryState.MAXIMUM_ATTEMPTS_REACHED:
+    if isinstance(error, ActivityError) and (
+        error.retry_state is RetryState.MAXIMUM_ATTEMPTS_REACHED
+    ):
         return plan.retry.max_attempts
     if last is not None:
         return last.attempt
-    return 1 if error.started_event_id else 0
+    return 1 if _was_started(error) else 0
 
 
 def _times(attempts: int) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import Failure
 from temporalio.contrib.pydantic import (
     PydanticJSONPlainPayloadConverter,
     ToJsonOptions,
@@ -13,8 +14,10 @@ from temporalio.contrib.pydantic import (
 from temporalio.converter import (
     CompositePayloadConverter,
     DataConverter,
+    DefaultFailureConverter,
     DefaultPayloadConverter,
     JSONPlainPayloadConverter,
+    PayloadConverter,
 )
 from temporalio.exceptions import ApplicationError
 
@@ -56,6 +59,17 @@ class _PayloadConverter(CompositePayloadConverter):
         )
 
 
+class _FailureConverter(DefaultFailureConverter):
+    """Failures that we raise on purpose tell all in their message; a stack would be noise."""
+
+    def to_failure(
+        self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure
+    ) -> None:
+        super().to_failure(exception, payload_converter, failure)
+        if isinstance(exception, ApplicationError):
+            failure.stack_trace = ""
+
+
 def problems(error: ValidationError) -> list[str]:
     """Each misfit in one line: ``priority: Input should be less than or equal to 5``."""
     return [
@@ -65,5 +79,7 @@ def problems(error: ValidationError) -> list[str]:
 
 
 data_converter: DataConverter = replace(
-    pydantic_data_converter, payload_converter_class=_PayloadConverter
+    pydantic_data_converter,
+    payload_converter_class=_PayloadConverter,
+    failure_converter_class=_FailureConverter,
 )

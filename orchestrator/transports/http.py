@@ -121,7 +121,7 @@ class HttpTransport:
             )
         return self._session
 
-    async def probe(self, url: str, timeout: float) -> str | None:  # noqa: ASYNC109 - a setting
+    async def probe(self, url: str, timeout: float) -> str | None:
         """GET a health check; None if it answers 2xx within the timeout, else what is wrong."""
         try:
             async with (
