@@ -63,6 +63,7 @@ async def serve(settings: Settings) -> None:
                     log_config=None,
                     access_log=False,
                     server_header=False,
+                    proxy_headers=False,
                     timeout_keep_alive=30,
                     timeout_graceful_shutdown=GRACE_SECONDS,
                 )

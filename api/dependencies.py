@@ -23,8 +23,8 @@ class Services:
     agent_health: AgentHealth
 
 
-def services(request: Request) -> Services:
-    """The services of the running application."""
+async def services(request: Request) -> Services:
+    """The services of the running application; async, or each request would pay for a thread."""
     found: Services = request.app.state.services
     return found
 

@@ -26,7 +26,7 @@ from orchestrator.telemetry.logging import get_logger
 PROBLEM_TYPE = "application/problem+json"
 ENGINE_RETRY_SECONDS = 2
 
-STATUSES: dict[type[OrchestratorError], HTTPStatus] = {
+STATUSES: dict[type[Exception], HTTPStatus] = {
     UnknownPattern: HTTPStatus.BAD_REQUEST,
     PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TaskNotFound: HTTPStatus.NOT_FOUND,
@@ -52,8 +52,17 @@ def problem(
     return Response(to_json(body), status, headers, media_type=PROBLEM_TYPE)
 
 
+def status_of(error: Exception) -> int:
+    """The HTTP status that an error is answered with."""
+    if isinstance(error, HTTPException):
+        return error.status_code
+    if isinstance(error, ValidationError):
+        return HTTPStatus.UNPROCESSABLE_ENTITY
+    return STATUSES.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
 def _domain(_: Request, error: Exception) -> Response:
-    status = STATUSES.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)  # type: ignore[arg-type]
+    status = status_of(error)
     if isinstance(error, EngineUnavailable):
         detail = f"{error}; send the request again, with the same Idempotency-Key if it had one"
         return problem(status, detail, {"Retry-After": str(ENGINE_RETRY_SECONDS)})

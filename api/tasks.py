@@ -11,7 +11,8 @@ from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from api import examples
-from api.dependencies import ServicesDependency
+from api.dependencies import Services, ServicesDependency
+from api.errors import status_of
 from api.requests import (
     fingerprint,
     idempotency_key,
@@ -51,6 +52,23 @@ async def orchestrate(request: Request, services: ServicesDependency) -> Respons
     With ``Idempotency-Key`` a repeated request gets the first one's answer.
     """
     began = time.perf_counter()
+    try:
+        task, submitted = await _submit(request, services)
+    except Exception as error:
+        metrics.submission("none", status_of(error), time.perf_counter() - began)
+        raise
+    status = submitted.status
+    metrics.submission(status.agent, HTTPStatus.ACCEPTED, time.perf_counter() - began)
+    log.info(
+        "task_accepted" if submitted.created else "task_replayed",
+        task_id=status.task_id,
+        agent=status.agent,
+        pattern=task.pattern,
+    )
+    return await _answer(request, services, submitted)
+
+
+async def _submit(request: Request, services: Services) -> tuple[Task, Submitted]:
     body = await json_object(request, services.settings.limits.max_payload_bytes)
     task_request = TaskRequest.model_validate(body)
     plan = services.routes.plan(task_request)
@@ -68,22 +86,10 @@ async def orchestrate(request: Request, services: ServicesDependency) -> Respons
         datetime.now(UTC),
         fingerprint(task_request) if key else None,
     )
-    metrics.requests_total.labels(plan.agent, "202").inc()
-    metrics.request_duration_seconds.labels(plan.agent).observe(time.perf_counter() - began)
-    _log(submitted, task)
-    return await _answer(request, services, submitted)
+    return task, submitted
 
 
-def _log(submitted: Submitted, task: Task) -> None:
-    log.info(
-        "task_accepted" if submitted.created else "task_replayed",
-        task_id=submitted.status.task_id,
-        agent=submitted.status.agent,
-        pattern=task.pattern,
-    )
-
-
-async def _answer(request: Request, services: ServicesDependency, submitted: Submitted) -> Response:
+async def _answer(request: Request, services: Services, submitted: Submitted) -> Response:
     task_id = submitted.status.task_id
     headers = {"Location": f"/status/{task_id}"}
     if not submitted.created:
@@ -133,7 +139,7 @@ async def tasks(
 ) -> Response:
     """Tasks that match all filters, newest first.
 
-    A page may hold fewer than ``limit`` tasks; the list ends where ``next_cursor`` is missing.
+    A page may hold fewer than ``limit`` tasks; the list ends where ``next_cursor`` is null.
     """
     chosen = TaskFilter(agent, pattern, status, tenant, priority, since)
     return document(await services.tasks.page(chosen, limit, cursor))

@@ -34,6 +34,8 @@ def _http_url(text: str) -> str:
         raise ValueError("a URL without user and password; send credentials by the agent's headers")
     if parts.query or parts.fragment:
         raise ValueError("a URL without query and fragment")
+    if re.search(r"[\s\x00-\x1f\x7f]", text):
+        raise ValueError("a URL without spaces")
     _ = parts.port  # raises ValueError when it is not a number from 0 to 65535
     return text.rstrip("/")
 
@@ -42,7 +44,8 @@ def _endpoint(text: str) -> str:
     if text.startswith("/") and not text.startswith("//") and not re.search(r"[\s#]", text):
         return text
     if "://" in text:
-        return _http_url(text)
+        _http_url(text)
+        return text  # with its last slash, which means something to the agent
     raise ValueError("a path on the agent's instances such as /ingest, or a whole http(s) URL")
 
 
@@ -53,7 +56,7 @@ Endpoint = Annotated[str, AfterValidator(_endpoint)]
 class Section(BaseModel):
     """The common rules of every block of the file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class AgentIdentity(Section):

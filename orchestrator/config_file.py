@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from orchestrator.config import Settings
@@ -17,7 +17,10 @@ from orchestrator.errors import ConfigurationError, ConfigurationProblem
 from orchestrator.routing import kind_of, pattern_problem
 
 ENV_PREFIX = "ORCHESTRATOR_"
-_VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})")
+_VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\{)")
+
+_INDEX = re.compile(r"[0-9]{1,6}")
+_PASSWORD = re.compile(r"(?<=//)[^/@\s]*@")
 
 KeyPath = tuple[str | int, ...]
 
@@ -37,7 +40,9 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
     document.override()
     try:
         # JSON mode: strict types, and yet lists for tuples and texts for enumerations.
-        settings = Settings.model_validate_json(json.dumps(document.data))
+        settings = Settings.model_validate_json(json.dumps(document.data, ensure_ascii=False))
+    except UnicodeEncodeError:
+        raise _single(document.where(()), "a value holds half a character: not UTF-8") from None
     except ValidationError as error:
         details = error.errors(include_url=False)
         document.problems += [
@@ -82,15 +87,27 @@ class _Document:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise _single(f"{self.path}:{line}", f"not YAML: {error.problem}") from None
         except yaml.YAMLError as error:
-            raise _single(str(self.path), f"not YAML: {error}") from None
-        if root is None:
+            raise _single(str(self.path), f"not YAML: {' '.join(str(error).split())}") from None
+        except RecursionError:
+            raise _single(str(self.path), f"nested deeper than {_MAX_DEPTH} levels") from None
+        if root is None or (isinstance(root, yaml.ScalarNode) and root.tag == _NULL):
             return
         if not isinstance(root, yaml.MappingNode):
             raise _single(f"{self.path}:1", "found no mapping; allowed: " + _keys(Settings))
         self.data = self._plain(root, ())
 
     def _plain(self, node: yaml.Node, key: KeyPath) -> Any:
-        self.places.setdefault(key, f"{self.path}:{node.start_mark.line + 1}")
+        place = f"{self.path}:{node.start_mark.line + 1}"
+        self.places.setdefault(key, place)
+        # Aliases may repeat, or hold, what they stand in.
+        if len(key) > _MAX_DEPTH:
+            raise _single(place, f"nested deeper than {_MAX_DEPTH} levels, or within itself")
+        if len(self.places) > _MAX_VALUES:
+            raise _single(place, f"more than {_MAX_VALUES:,} values, aliases counted each time")
+        if node.tag not in _KNOWN_TAGS:
+            self.problems.append(
+                ConfigurationProblem(self.where(key), f"found the tag {node.tag}; allowed: none")
+            )
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, key)
         if isinstance(node, yaml.SequenceNode):
@@ -101,9 +118,16 @@ class _Document:
     def _mapping(self, node: yaml.MappingNode, key: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for name_node, value_node in node.value:
-            name = str(name_node.value)
-            at = (*key, name)
             place = f"{self.path}:{name_node.start_mark.line + 1}"
+            if not isinstance(name_node, yaml.ScalarNode):
+                self.problems.append(
+                    ConfigurationProblem(
+                        f"{place}: {dotted(key)}" if key else place, "found a key that is not text"
+                    )
+                )
+                continue
+            name = name_node.value
+            at = (*key, name)
             if name in result:
                 first = self.places[at]
                 self.problems.append(
@@ -116,21 +140,34 @@ class _Document:
     def _scalar(self, node: yaml.ScalarNode, key: KeyPath) -> Any:
         text = self._substituted(node.value, key)
         tag = node.tag
-        if node.style is None and text != node.value:
-            # An unquoted value is typed by what it became: ${PORT:-8000} is a number.
+        if text != node.value:
+            # A variable's value has the type of its place: ${PORT:-8000} is a number, quoted or
+            # not, and a key of digits is a text.
             tag = _resolved_tag(text)
+            if _takes(key, str) and (tag != _NULL or node.style is not None):
+                return text
         if tag not in _JSON_TAGS:
             return text
         try:
-            return _construct(tag, text, node)
-        except ValueError:
+            value = _construct(tag, text, node)
+        except (ValueError, LookupError, OverflowError):
             return text
+        return text if isinstance(value, int) and value.bit_length() > _MAX_BITS else value
 
     def _substituted(self, text: str, key: KeyPath) -> str:
         def value(match: re.Match[str]) -> str:
             name, default = match["name"], match["default"]
-            if name is None:
+            if match[0] == "$$":
                 return "$"
+            if name is None or "${" in (default or ""):
+                self.problems.append(
+                    ConfigurationProblem(
+                        self.where(key),
+                        f"found {_found(text)}; allowed: ${{NAME}}, ${{NAME:-default}}, and $$ for "
+                        "a dollar sign",
+                    )
+                )
+                return ""
             found = self.environ.get(name) or default
             if found is None:
                 self.problems.append(
@@ -147,7 +184,7 @@ class _Document:
 
     def override(self) -> None:
         """Apply ``ORCHESTRATOR_A__B=value``; list items by their number, keys in any case."""
-        for variable, text in sorted(self.environ.items()):
+        for variable, text in sorted(self.environ.items(), key=_by_number):
             if not variable.startswith(ENV_PREFIX) or "__" not in variable:
                 continue
             parts = variable.removeprefix(ENV_PREFIX).split("__")
@@ -155,9 +192,11 @@ class _Document:
             try:
                 value = yaml.safe_load(text) if text else ""
                 json.dumps(value)
-            except (yaml.YAMLError, TypeError, ValueError):
+            except (yaml.YAMLError, TypeError, ValueError, LookupError, RecursionError):
                 value = text
             key = self._assign(parts, value)
+            if key and _takes(key, str) and not (value is None or _is_quoted(text, value)):
+                self._assign(parts, text)
             if key is None:
                 self.problems.append(
                     ConfigurationProblem(
@@ -174,7 +213,7 @@ class _Document:
         for index, part in enumerate(parts):
             step: str | int
             if isinstance(target, list):
-                if not part.isdigit() or int(part) > len(target):
+                if not _INDEX.fullmatch(part) or int(part) > len(target):
                     return None
                 step = int(part)
                 if step == len(target):
@@ -189,11 +228,30 @@ class _Document:
             elif isinstance(target, list):
                 target = target[int(step)]
             else:
-                target = target.setdefault(step, [] if parts[index + 1].isdigit() else {})
+                target = target.setdefault(step, [] if _INDEX.fullmatch(parts[index + 1]) else {})
         return key
 
 
-_JSON_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float")}
+_MAX_DEPTH = 30
+_MAX_VALUES = 100_000
+_MAX_BITS = 64
+_TAG = "tag:yaml.org,2002:"
+_NULL = f"{_TAG}null"
+_JSON_TAGS = {_TAG + name for name in ("null", "bool", "int", "float")}
+# Plain values that look like dates, `=` and `<<` have tags of their own, and are texts here.
+_KNOWN_TAGS = _JSON_TAGS | {
+    _TAG + name for name in ("str", "map", "seq", "timestamp", "value", "merge")
+}
+
+
+def _by_number(variable: tuple[str, str]) -> list[tuple[int, str]]:
+    """Sorts the variables of item 2 before those of item 10."""
+    parts = variable[0].split("__")
+    return [(int(part), "") if _INDEX.fullmatch(part) else (-1, part) for part in parts]
+
+
+def _is_quoted(text: str, value: Any) -> bool:
+    return isinstance(value, str) and text.startswith(('"', "'"))
 
 
 def _resolved_tag(text: str) -> str:
@@ -218,11 +276,12 @@ def dotted(key: KeyPath) -> str:
     return text
 
 
+_MARK = re.compile(r"\[key\]$|function-[a-z]+\[")
+
+
 def _real_path(loc: KeyPath) -> KeyPath:
     """A validation error's location without the marks of validators and dictionary keys."""
-    return tuple(
-        part for part in loc if isinstance(part, int) or not part.startswith(("[key]", "function-"))
-    )
+    return tuple(part for part in loc if isinstance(part, int) or not _MARK.match(part))
 
 
 def _explain(error: ErrorDetails) -> str:
@@ -233,15 +292,19 @@ def _explain(error: ErrorDetails) -> str:
     if kind == "missing":
         return "is missing"
     allowed = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    allowed = _PLAIN_WORDS.get(allowed, allowed)
     if kind in {"literal_error", "enum"}:
         allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ")
     elif kind == "string_pattern_mismatch":
         allowed = _PATTERN_WORDS.get(error["loc"][-1], f"text of the form {context['pattern']}")
     elif kind == "value_error":
         allowed = str(context["error"])
-    return f"found {_found(error['input'])}; allowed: {allowed}"
+    secret = _takes(_real_path(error["loc"]), SecretStr)
+    found = "a value that is not shown" if secret else _found(error["input"])
+    return f"found {found}; allowed: {allowed}"
 
 
+_PLAIN_WORDS = {"an object": "a mapping", "a valid array": "a list"}
 _PATTERN_WORDS: dict[str | int, str] = {
     "address": "embedded, or host:port",
     "path": "a path that begins with /",
@@ -252,7 +315,7 @@ _PATTERN_WORDS: dict[str | int, str] = {
 
 
 def _found(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = _PASSWORD.sub("***@", json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - one line of a terminal
 
 
@@ -271,21 +334,53 @@ def _keys(model: type[BaseModel]) -> str:
 
 def _model_at(key: KeyPath) -> type[BaseModel] | None:
     """The model of a key's value: ('agents', 'x', 'health_check') is a HealthCheck."""
-    model: type[BaseModel] | None = Settings
+    alternatives = _alternatives(_type_at(key))
+    return next((each for each in alternatives if _is_model(each)), None)
+
+
+def _takes(key: KeyPath, kind: type) -> bool:
+    """Whether a key's value is of the kind; texts, secrets, paths and choices all count as str."""
+    texts = (str, SecretStr, Path)
+    return any(
+        issubclass(each, texts if kind is str else kind)
+        for each in _alternatives(_type_at(key))
+        if isinstance(each, type)
+    )
+
+
+def _type_at(key: KeyPath) -> Any:
+    """The annotation of a key's value, None where the configuration has no such place."""
+    annotation: Any = Settings
     for part in key:
-        if model is None:
-            return None
-        if isinstance(part, str) and part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            model = next(_models_in(annotation), None)
-    return model
+        annotation = next(
+            (inner for each in _alternatives(annotation) if (inner := _inside(each, part))), None
+        )
+    return annotation
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _inside(annotation: Any, part: str | int) -> Any:
+    """The type of one part of a model, a dictionary or a tuple."""
+    if _is_model(annotation):
+        field = annotation.model_fields.get(part)
+        return field.annotation if field else None
+    arguments = get_args(annotation)
+    return {dict: arguments[1:2], tuple: arguments[:1]}.get(get_origin(annotation), (None,))[0]
+
+
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    """What a union, optional or annotated type may be; the type of a literal's values."""
+    kind = get_origin(annotation)
+    if kind is Literal:
+        yield from map(type, get_args(annotation))
+    elif kind is None or kind in {dict, tuple}:
         yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)
+    else:
+        for argument in get_args(annotation):
+            yield from _alternatives(argument)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _contradictions(settings: Settings, document: _Document) -> Iterator[ConfigurationProblem]:

@@ -192,9 +192,14 @@ class TaskStatus(Model):
 
     @model_serializer(mode="wrap")
     def _without_blanks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        kept = {"result"} if self.status is TaskState.COMPLETED else set()
         fields: dict[str, Any] = handler(self)
-        return {name: value for name, value in fields.items() if value is not None or name in kept}
+        given = self.model_fields_set
+        # An agent may answer null, which is a result.
+        return {
+            name: value
+            for name, value in fields.items()
+            if value is not None or (name == "result" and name in given)
+        }
 
 
 class TaskPage(Model):

@@ -6,6 +6,7 @@ Pure: compile the settings once, then plan each request without I/O.
 import difflib
 import fnmatch
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,7 +16,10 @@ from orchestrator.models import Plan, RetryPlan, TaskRequest
 
 _REGEX_MARKS = re.compile(r"[\^$()|+{}\\]|\.\*|\.\?")
 _GLOB_MARKS = re.compile(r"[*?\[]")
-_LITERAL = re.compile(r"\\[a-zA-Z]|\[[^\]]*\]|\{[^}]*\}|(?P<literal>[\w\-:/@ ])")
+_GLOB_LITERAL = re.compile(r"\[[^\]]*\]|[*?]|(?P<literal>.)", re.DOTALL)
+_REGEX_LITERAL = re.compile(
+    r"\\[a-zA-Z0-9]|\[[^\]]*\]|\{[^}]*\}|(?P<literal>\\.|[^\\\[\].^$*+?{}|()])", re.DOTALL
+)
 CLOSEST_PATTERNS = 3
 
 WORKFLOW_QUEUE = "orchestrator"
@@ -44,10 +48,17 @@ def pattern_problem(pattern: str, match: Match = Match.AUTO) -> str | None:
     if kind_of(pattern, match) is not Match.REGEX:
         return None
     try:
-        re.compile(pattern)
-    except re.error as error:
+        _compiled(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
         return f"found '{pattern}'; allowed: a regular expression, and this one is not: {error}"
     return None
+
+
+def _compiled(source: str) -> re.Pattern[str]:
+    with warnings.catch_warnings():
+        # What `[[` or `&&` in a set will mean one day is no concern of who starts the service.
+        warnings.simplefilter("ignore", FutureWarning)
+        return re.compile(source)
 
 
 @dataclass(frozen=True)
@@ -74,10 +85,14 @@ class Routes:
                 self._exact.setdefault(rule.pattern, rule)
             else:
                 source = fnmatch.translate(rule.pattern) if kind is Match.GLOB else rule.pattern
-                wildcards.append(_Wildcard(kind, re.compile(source), rule))
+                wildcards.append(_Wildcard(kind, _compiled(source), rule))
         # Sorting is stable: equals keep the order of the file.
         self._wildcards = sorted(
-            wildcards, key=lambda each: (each.kind is Match.REGEX, -specificity(each.rule.pattern))
+            wildcards,
+            key=lambda each: (
+                each.kind is Match.REGEX,
+                -specificity(each.rule.pattern, each.kind),
+            ),
         )
         self._patterns = tuple(rule.pattern for rule in settings.routing_rules)
         self._by_agent = _rule_per_agent(settings)
@@ -143,9 +158,10 @@ def _rule_per_agent(settings: Settings) -> dict[str, Rule]:
     return rules
 
 
-def specificity(pattern: str) -> int:
+def specificity(pattern: str, kind: Match) -> int:
     """How many characters of a glob or regex stand for themselves."""
-    return sum(1 for match in _LITERAL.finditer(pattern) if match["literal"])
+    literal = _GLOB_LITERAL if kind is Match.GLOB else _REGEX_LITERAL
+    return sum(1 for match in literal.finditer(pattern) if match["literal"])
 
 
 def retry_plan(recovery: ErrorRecovery) -> RetryPlan:

@@ -48,15 +48,18 @@ class _JSONConverter(PydanticJSONPlainPayloadConverter):
             ) from None
 
 
+# The client makes a converter for each workflow; what they share is built once.
+_ENCODINGS = tuple(
+    _JSONConverter(ToJsonOptions(exclude_unset=True))
+    if isinstance(each, JSONPlainPayloadConverter)
+    else each
+    for each in DefaultPayloadConverter.default_encoding_payload_converters
+)
+
+
 class _PayloadConverter(CompositePayloadConverter):
     def __init__(self) -> None:
-        json = _JSONConverter(ToJsonOptions(exclude_unset=True))
-        super().__init__(
-            *(
-                json if isinstance(each, JSONPlainPayloadConverter) else each
-                for each in DefaultPayloadConverter.default_encoding_payload_converters
-            )
-        )
+        super().__init__(*_ENCODINGS)
 
 
 class _FailureConverter(DefaultFailureConverter):

@@ -98,10 +98,7 @@ class Recorder:
             "status": TaskState.RUNNING if failed or (started and not paused) else TaskState.QUEUED,
             "attempts": failed if not started or paused else activity.attempt,
             "updated_at": _latest(
-                info.start_time,
-                activity.scheduled_time,
-                activity.last_started_time,
-                activity.last_attempt_complete_time,
+                info.start_time, activity.last_started_time, activity.last_attempt_complete_time
             ),
         }
         if activity.HasField("last_failure"):

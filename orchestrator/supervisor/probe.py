@@ -84,6 +84,7 @@ async def probe_task(client: Client, settings: Settings) -> float:
         seconds = time.perf_counter() - started
     finally:
         await runner.cleanup()
+    await _visible(client, task_id)
     await client.workflow_service.delete_workflow_execution(
         DeleteWorkflowExecutionRequest(
             namespace=client.namespace,
@@ -92,6 +93,13 @@ async def probe_task(client: Client, settings: Settings) -> float:
         timeout=timedelta(seconds=settings.temporal.rpc_timeout),
     )
     return seconds
+
+
+async def _visible(client: Client, task_id: str) -> None:
+    """Return when lists show the task: deleted before, it would come back to them."""
+    found = f"WorkflowId = '{task_id}' AND ExecutionStatus = 'Completed'"
+    while not (await client.count_workflows(found)).count:  # noqa: ASYNC110 - nothing announces it
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _answer(_: web.Request) -> web.Response:

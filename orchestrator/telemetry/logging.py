@@ -1,18 +1,25 @@
 """Structured logs on stdout: JSON, or readable lines on a terminal.
 
-Our code logs events with fields; lines of libraries join the same stream in the same form. Neither
-payloads nor headers are ever logged.
+Our code logs events with fields; lines of libraries, which use the standard library's logging,
+join the same stream in the same form. Neither payloads nor headers are ever logged.
 """
 
 import logging
 import sys
+from typing import Any
 
 import structlog
+from pydantic_core import to_json
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from orchestrator.config import Logging
 
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 _NOISY = {
     # The server speaks for itself; its access log would be a line for each request.
     "uvicorn": logging.WARNING,
@@ -28,6 +35,7 @@ _NOISY = {
 def configure(section: Logging, process: str) -> None:
     """Set up logging for this process; ``process`` (api, worker, ...) stands in every line."""
     console = section.format == "console" or (section.format == "auto" and sys.stdout.isatty())
+    level = _LEVELS[section.level]
 
     def arrange(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         """What every line has comes first."""
@@ -44,30 +52,37 @@ def configure(section: Logging, process: str) -> None:
     if console:
         last = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
     else:
-        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        last = [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_json),
+        ]
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, *last],
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
+    _join_standard_logging(shared, last, level)
+
+
+def _join_standard_logging(shared: list[Processor], last: list[Processor], level: int) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.PositionalArgumentsFormatter()],
+            foreign_pre_chain=[structlog.stdlib.PositionalArgumentsFormatter(), *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(_LEVELS[section.level])
-    for name, level in _NOISY.items():
-        logging.getLogger(name).setLevel(level)
+    root.setLevel(level)
+    for name, minimum in _NOISY.items():
+        logging.getLogger(name).setLevel(max(level, minimum))
     logging.captureWarnings(capture=True)
+
+
+def _json(event: EventDict, **_: Any) -> str:
+    return to_json(event, fallback=str).decode()
 
 
 def get_logger(name: str) -> FilteringBoundLogger:

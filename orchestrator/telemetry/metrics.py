@@ -4,16 +4,18 @@ Counters and histograms are counted here; what only the engine knows (active tas
 from the last overview when the metrics are asked for.
 """
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Histogram, disable_created_metrics
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
-requests_total = Counter(
+_requests_total = Counter(
     "orchestrator_requests_total",
     "Task submissions answered, by agent and HTTP status",
     ["agent", "status"],
 )
-request_duration_seconds = Histogram(
+_request_seconds = Histogram(
     "orchestrator_request_duration_seconds",
     "Seconds until a task submission was answered",
     ["agent"],
@@ -30,6 +32,12 @@ _agent_call_seconds = Histogram(
     ["agent"],
     buckets=_SECONDS,
 )
+
+
+def submission(agent: str | None, status: int, seconds: float) -> None:
+    """Count one answer to POST /orchestrate; ``agent`` is none where none was chosen."""
+    _requests_total.labels(agent or "none", str(int(status))).inc()
+    _request_seconds.labels(agent or "none").observe(seconds)
 
 
 def agent_call(agent: str, outcome: str, seconds: float) -> None:

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 
 import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError
 from pydantic_core import from_json, to_json
 
 from orchestrator.errors import (
@@ -28,9 +29,11 @@ KEEPALIVE_SECONDS = 4.0
 CONNECT_SECONDS = 10.0
 _HEADER_BYTES = 32 * 1024
 _EXCERPT_BYTES = 4 * EXCERPT_CHARACTERS
+_EXCERPT_SECONDS = 1.0
 _RETRYABLE_STATUSES = {408, 425}
 _TOO_MANY_REQUESTS = 429
-_CONTROL_CHARACTERS = re.compile(r"[\x00-\x20\x7f]+")
+# Also what a terminal or a browser takes for control: C1, line separators, direction overrides.
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x20\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
 
 
 class HttpTransport:
@@ -50,7 +53,7 @@ class HttpTransport:
                 return await self._exchange(request)
         except TimeoutError:
             raise AgentTimedOut(
-                f"{_who(request)} did not answer within {request.timeout:.3g} s"
+                f"{_who(request)} did not answer within {round(request.timeout, 3):g} s"
             ) from None
 
     async def _exchange(self, request: AgentRequest) -> AgentResponse:
@@ -62,7 +65,7 @@ class HttpTransport:
                 headers=request.headers,
                 allow_redirects=False,
             ) as response:
-                if response.ok and response.status < 300:  # noqa: PLR2004 - the 2xx class
+                if 200 <= response.status < 300:  # noqa: PLR2004 - the 2xx class
                     return AgentResponse(response.status, await self._json(who, response))
                 raise await _refusal(who, response)
         except aiohttp.ConnectionTimeoutError:
@@ -72,11 +75,18 @@ class HttpTransport:
             raise AgentUnreachable(f"{who} is unreachable: {_reason(error)}") from None
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             raise AgentRejected(f"{who} cannot be called: the URL is not valid") from None
+        except ValueError as error:
+            # A host name, a header or a payload that cannot be written.
+            raise AgentRejected(f"{who} cannot be called: {_reason(error)}") from None
         except aiohttp.ClientResponseError as error:
             raise AgentFailed(
                 f"{who} answered with something that is not HTTP: {_one_line(error.message)}"
             ) from None
         except (aiohttp.ClientError, ConnectionError) as error:
+            if isinstance(error.__cause__, ContentEncodingError):
+                raise ReplyUnreadable(
+                    f"{who} answered with a content encoding that is broken: {_reason(error)}"
+                ) from None
             raise AgentDisconnected(
                 f"{who} broke the connection before its answer was complete: {_reason(error)}"
             ) from None
@@ -131,7 +141,7 @@ class HttpTransport:
                 return None if 200 <= response.status < 300 else f"answered {response.status}"  # noqa: PLR2004 - 2xx
         except TimeoutError:
             return f"no answer within {timeout:g} s"
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             return _reason(error)
 
     async def close(self) -> None:
@@ -144,7 +154,7 @@ class HttpTransport:
 async def _refusal(who: str, response: aiohttp.ClientResponse) -> CallError:
     """The error that an answer outside 2xx stands for."""
     status = response.status
-    excerpt = _excerpt(await response.content.read(_EXCERPT_BYTES))
+    excerpt = await _beginning(response)
     message = f"{who} answered {status}"
     if response.reason:
         message += f" {_one_line(response.reason)}"
@@ -161,6 +171,15 @@ async def _refusal(who: str, response: aiohttp.ClientResponse) -> CallError:
     )
 
 
+async def _beginning(response: aiohttp.ClientResponse) -> str | None:
+    """What a refusal says, if it says it soon; its status counts even if its body never comes."""
+    try:
+        async with asyncio.timeout(_EXCERPT_SECONDS):
+            return _excerpt(await response.content.read(_EXCERPT_BYTES))
+    except (TimeoutError, aiohttp.ClientError, ConnectionError):
+        return None
+
+
 def retry_after_seconds(value: str | None, now: datetime) -> float | None:
     """Seconds to wait by a Retry-After header: a number, or a date (RFC 9110, 10.2.3).
 
@@ -173,7 +192,7 @@ def retry_after_seconds(value: str | None, now: datetime) -> float | None:
         return float(text[:9])
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
