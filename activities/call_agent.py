@@ -104,7 +104,7 @@ class AgentCalls:
                 attempt=attempt,
                 instance=instance,
                 error_type=kind,
-                seconds=seconds,
+                seconds=round(seconds, 6),
                 status=error.status,
             ),
             type=kind,
@@ -135,7 +135,8 @@ def _seconds_left(info: activity.Info, attempt_timeout: float) -> float:
         return attempt_timeout
     end = info.scheduled_time + info.schedule_to_close_timeout
     left = (end - max(info.started_time, info.current_attempt_scheduled_time)).total_seconds()
-    return max(0.001, min(attempt_timeout, left))
+    # Ending just before the engine would lets us say what happened.
+    return max(0.001, min(attempt_timeout, left - min(0.25, left / 10)))
 
 
 def _reply(

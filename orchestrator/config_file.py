@@ -40,7 +40,8 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
     document.override()
     try:
         # JSON mode: strict types, and yet lists for tuples and texts for enumerations.
-        settings = Settings.model_validate_json(json.dumps(document.data, ensure_ascii=False))
+        text = json.dumps(document.data, ensure_ascii=False)
+        settings = Settings.model_validate_json(text.encode())
     except UnicodeEncodeError:
         raise _single(document.where(()), "a value holds half a character: not UTF-8") from None
     except ValidationError as error:

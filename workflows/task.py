@@ -189,7 +189,9 @@ class OrchestrateTask:
             pattern=self._task.pattern if self._task else None,
             priority=self._plan.priority if self._plan else None,
             tenant=self._task.tenant if self._task else None,
-            result=outcome.result if outcome else None,
+            **(
+                {"result": outcome.result} if self._state is TaskState.COMPLETED and outcome else {}
+            ),
             created_at=info.workflow_start_time,
             updated_at=self._updated_at,
             execution_time=outcome.execution_time if outcome else None,

@@ -71,11 +71,23 @@ async def register(client: Client, timeout: timedelta) -> None:
         if error.status is RPCStatusCode.ALREADY_EXISTS:
             return
         if error.status in _REFUSED:
+            if await _usable(client, timeout):
+                return
             raise StartupError(
                 f"The engine does not let us register search attributes ({error.message}); run: "
                 + registration_command(client.namespace)
             ) from None
         raise
+
+
+async def _usable(client: Client, timeout: timedelta) -> bool:
+    """Whether the attributes are there, by using them: a hosted engine may let nobody list them."""
+    found = " OR ".join(f"{name} IS NOT NULL" for name in TYPES)
+    try:
+        await client.count_workflows(found, rpc_timeout=timeout)
+    except RPCError:
+        return False
+    return True
 
 
 def registration_command(namespace: str) -> str:

@@ -17,6 +17,7 @@ from orchestrator.supervisor.supervisor import (
     Running,
     Supervisor,
     engine_directory,
+    reachable_host,
     uses_sample_agents,
     worker_metrics_port,
 )
@@ -160,7 +161,7 @@ def show(running: Running, api_url: str) -> None:
         )
     table.add_row("Worker", "", f"calls {len(settings.agents)} agents")
     if settings.monitoring.enable_metrics:
-        host, first = settings.agent.host, settings.monitoring.metrics_port
+        host, first = reachable_host(settings), settings.monitoring.metrics_port
         second = worker_metrics_port(settings)
         table.add_row(
             "Metrics", f"http://{host}:{first}", f"the API's; the worker's: port {second}"

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -44,7 +45,7 @@ class Part:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=partial(_end_with, os.getpid()) if sys.platform == "linux" else None,
             )
 
     async def ended(self) -> int:
@@ -91,8 +92,8 @@ def end_of(code: int) -> str:
     return f"exit code {code}"
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     """Ask the kernel to end this child politely if its parent dies, even by kill -9."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
+    if os.getppid() != parent:
         os._exit(1)

@@ -75,10 +75,7 @@ class Supervisor:
     @property
     def api_url(self) -> str:
         """Where the API is reached from this machine."""
-        host = self._settings.agent.host
-        wildcard = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not bound
-        host = wildcard.get(host, f"[{host}]" if ":" in host else host)
-        return f"http://{host}:{self._settings.agent.port}"
+        return f"http://{reachable_host(self._settings)}:{self._settings.agent.port}"
 
     async def start(self, directory: Path | None, version: str | None) -> Running:
         """Start everything and wait until a probe task has gone through.
@@ -243,6 +240,13 @@ class Supervisor:
             )
 
 
+def reachable_host(settings: Settings) -> str:
+    """The API's host as this machine reaches it, ready for a URL."""
+    host = settings.agent.host
+    wildcards = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not bound
+    return wildcards.get(host, f"[{host}]" if ":" in host else host)
+
+
 def worker_metrics_port(settings: Settings) -> int:
     """On one machine the worker's metrics are beside the API's."""
     return settings.monitoring.metrics_port + 1
@@ -260,7 +264,9 @@ def uses_sample_agents(settings: Settings, port: int) -> bool:
 
 def _because(part: Part) -> str:
     words = part.last_words()
-    return f"; the end of {part.log}:\n{words}" if words else "; see its lines above"
+    if words:
+        return f"; the end of {part.log}:\n{words}"
+    return f"; {part.log} is empty" if part.log else "; see its lines above"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,175 @@
+"""Everything about the API that is not the course of one task."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.agents import Agent
+from tests.support.stack import Stack, eventually
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
+
+
+async def test_health_has_the_documented_fields(api: httpx.AsyncClient) -> None:
+    """All numbers of the whole, and the version."""
+
+    async def healthy() -> Any:
+        found = (await api.get("/health")).json()
+        return found if found["agents_healthy"] == 1 else None
+
+    health = await eventually(healthy)
+
+    expected = {
+        "status",
+        "timestamp",
+        "version",
+        "agents_healthy",
+        "agents_total",
+        "active_tasks",
+        "queue_size",
+    }
+    assert expected == set(health)
+    assert ("healthy", 1) == (health["status"], health["agents_total"])
+
+
+async def test_metrics_are_json_unless_prometheus_asks(
+    api: httpx.AsyncClient, stack: Stack, agent: Agent
+) -> None:
+    """JSON by default, text by the Accept header and on the port of its own; they agree."""
+    done = await api.post(
+        "/orchestrate", json={"pattern": "fast", "payload": {}}, headers={"Prefer": "wait=20"}
+    )
+    assert "completed" == done.json()["status"]
+
+    async def counted() -> Any:
+        found = (await api.get("/metrics")).json()
+        return found if found["completed_tasks"] >= 1 else None
+
+    numbers = await eventually(counted)
+    text = await api.get("/metrics", headers={"Accept": "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"})
+    async with httpx.AsyncClient() as client:
+        port = await client.get(f"http://127.0.0.1:{stack.metrics_port}/metrics")
+        worker = await client.get(f"http://127.0.0.1:{stack.metrics_port + 1}/metrics")
+
+    assert {f"priority_{level}" for level in range(1, 6)} == set(numbers["queue_sizes"])
+    assert {"test_agent"} == set(numbers["agents_status"])
+    assert numbers["total_tasks"] >= numbers["completed_tasks"]
+    for answer in (text.text, port.text):
+        samples = {
+            sample.name: sample.value
+            for family in text_string_to_metric_families(answer)
+            for sample in family.samples
+        }
+        assert numbers["active_tasks"] == samples["orchestrator_active_tasks"]
+        assert samples["orchestrator_requests_total"] >= 1
+        assert samples["orchestrator_agent_health"] in {0.0, 1.0}
+    assert "orchestrator_agent_calls_total" in worker.text
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ('{"pattern": "wrok", "payload": {}}', 400, "Unknown pattern 'wrok'; did you mean 'work'?"),
+        ('{"capabilities": ["magic"], "payload": {}}', 400, "No agent has all of: magic"),
+        ('{"payload": {}}', 422, "name a pattern"),
+        ('{"pattern": "work"}', 422, "payload"),
+        ('{"pattern": "work", "payload": {}, "priority": 0}', 422, "priority"),
+        ('{"pattern": "work", "payload": {}, "priority": "3"}', 422, "priority"),
+        ('{"pattern": "work", "payload": {}, "timeout": -1}', 422, "timeout"),
+        ('{"pattern": "work", "payload": {}, "prioritty": 3}', 422, "prioritty"),
+        ('{"pattern": "work", "payload": {}, "callback_url": "nonsense"}', 422, "callback_url"),
+        ('{"pattern": "work", "payload": [1]}', 422, "payload"),
+        ("[]", 422, "send a JSON object"),
+        ("", 422, "not JSON"),
+        ('{"pattern": "work", "payload": {"n": NaN}}', 422, "not JSON"),
+        (
+            '{"pattern": "work", "payload": ' + '{"a":' * 5000 + "1" + "}" * 5000 + "}",
+            422,
+            "not JSON",
+        ),
+    ],
+)
+async def test_a_wrong_request_is_told_what_is_wrong(
+    api: httpx.AsyncClient, body: str, status: int, words: str
+) -> None:
+    """A problem document with the documented fields, the field's name and no traceback."""
+    response = await api.post(
+        "/orchestrate", content=body, headers={"Content-Type": "application/json"}
+    )
+
+    problem = response.json()
+    assert "application/problem+json" == response.headers["content-type"]
+    assert (status, status, status) == (
+        response.status_code,
+        problem["status_code"],
+        problem["status"],
+    )
+    assert words in problem["detail"]
+    assert "Traceback" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/status/never-heard-of-it", 404),
+        ("GET", "/status/%00", 404),
+        ("POST", "/tasks/never-heard-of-it/cancel", 404),
+        ("GET", "/nowhere", 404),
+        ("DELETE", "/orchestrate", 405),
+        ("GET", "/tasks?cursor=nonsense", 422),
+        ("GET", "/tasks?cursor=bm9uc2Vuc2U=", 422),
+        ("GET", "/tasks?limit=0", 422),
+        ("GET", "/tasks?status=lost", 422),
+        ("GET", "/tasks?since=yesterday", 422),
+    ],
+)
+async def test_other_errors_are_problems_too(
+    api: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    """Every error is a problem document."""
+    response = await api.request(method, path)
+
+    assert status == response.status_code
+    assert "application/problem+json" == response.headers["content-type"]
+    assert status == response.json()["status_code"]
+
+
+async def test_only_json_is_taken(api: httpx.AsyncClient) -> None:
+    """A form is refused with 415 and told what to send."""
+    response = await api.post("/orchestrate", data={"pattern": "work"})
+
+    assert 415 == response.status_code
+    assert "application/json" in response.json()["detail"]
+
+
+async def test_the_openapi_document_describes_what_the_api_does(api: httpx.AsyncClient) -> None:
+    """It has every route, worked examples that fit their schemas, and a page to read it on."""
+    document = (await api.get("/openapi.json")).json()
+    page = await api.get("/docs")
+
+    expected = {"/orchestrate", "/status/{task_id}", "/tasks", "/tasks/{task_id}/cancel"}
+    assert expected | {"/health", "/metrics"} == set(document["paths"])
+    assert 200 == page.status_code
+    checked = 0
+    for schema, value in _examples(document):
+        jsonschema.validate(value, {**schema, "components": document["components"]})
+        checked += 1
+    assert checked >= 10
+
+
+def _examples(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
+    for path in document["paths"].values():
+        for operation in path.values():
+            bodies = [operation.get("requestBody", {}), *operation["responses"].values()]
+            for body in bodies:
+                for content in body.get("content", {}).values():
+                    schema = json.loads(json.dumps(content.get("schema", {})))
+                    for example in content.get("examples", {}).values():
+                        yield schema, example["value"]
+                    if "example" in content:
+                        yield schema, content["example"]

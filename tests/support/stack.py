@@ -1,0 +1,246 @@
+"""The whole product as users start it: `orchestrator run`, on free ports in a temporary folder."""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+START_SECONDS = 90.0
+STOP_SECONDS = 60.0
+# Seeded by the process, so that parallel test processes try different ports.
+_random = random.Random(os.getpid())  # noqa: S311
+
+
+def free_port() -> int:
+    """A port that nobody listens on, outside the range that outgoing connections take."""
+    while True:
+        port = _random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+async def eventually(
+    condition: Callable[[], Awaitable[Any]], seconds: float = 30.0, what: str = "condition"
+) -> Any:
+    """The condition's first true value; fails when it does not come in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := await condition():
+            return value
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{what} did not come about within {seconds:g} s")
+
+
+@dataclass
+class Stack:
+    """One running product.
+
+    Args:
+        directory: for its data, its configuration and its output.
+        config: the configuration as data; the ports are added.
+        options: further options of `orchestrator run`.
+        environment: further variables.
+    """
+
+    directory: Path
+    config: dict[str, Any]
+    options: tuple[str, ...] = ("--no-agents",)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: asyncio.subprocess.Process | None = None
+
+    def __post_init__(self) -> None:
+        self.port, self.metrics_port = free_port(), _free_pair()
+        self.engine_port, self.ui_port = free_port(), free_port()
+        self.agents_port = free_port()
+        self.output = self.directory / "output.log"
+        self.errors = self.directory / "errors.log"
+        self.config_path = self.directory / "config.yaml"
+        self.data_dir = self.directory / "data"
+        self.config_path.write_text(json.dumps(self.config))
+
+    @property
+    def url(self) -> str:
+        """The API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def engine(self) -> str:
+        """The engine's address."""
+        return f"127.0.0.1:{self.engine_port}"
+
+    def variables(self) -> dict[str, str]:
+        """The environment of the product."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("ORCHESTRATOR_")}
+        return {
+            **clean,
+            "ORCHESTRATOR_CONFIG": str(self.config_path),
+            "ORCHESTRATOR_DATA_DIR": str(self.data_dir),
+            "ORCHESTRATOR_PORT": str(self.port),
+            "ORCHESTRATOR_AGENTS_PORT": str(self.agents_port),
+            "ORCHESTRATOR_MONITORING__METRICS_PORT": str(self.metrics_port),
+            "ORCHESTRATOR_TEMPORAL__EMBEDDED__PORT": str(self.engine_port),
+            "ORCHESTRATOR_TEMPORAL__EMBEDDED__UI_PORT": str(self.ui_port),
+            **self.environment,
+        }
+
+    async def launch(self) -> None:
+        """Start it without waiting."""
+        with self.output.open("ab") as output, self.errors.open("ab") as errors:
+            self.process = await asyncio.create_subprocess_exec(
+                str(BIN / "orchestrator"),
+                "run",
+                *self.options,
+                env=self.variables(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
+            )
+
+    async def start(self) -> None:
+        """Start it and wait until it says that it is ready."""
+        seen = self.said().count("Ready after")
+        await self.launch()
+        process = self.process
+        assert process is not None
+
+        async def ready() -> bool:
+            assert process.returncode is None, self.said() + self.complained()
+            return self.said().count("Ready after") > seen
+
+        await eventually(ready, START_SECONDS, "Ready")
+
+    async def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Stop it as a user would; its exit code."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        async with asyncio.timeout(STOP_SECONDS):
+            return await self.process.wait()
+
+    def said(self) -> str:
+        """What it wrote to stdout."""
+        return self.output.read_text() if self.output.exists() else ""
+
+    def complained(self) -> str:
+        """What it wrote to stderr."""
+        return self.errors.read_text() if self.errors.exists() else ""
+
+    def pid_of(self, part: str) -> int:
+        """The process of a part: engine, worker, api or agents."""
+        assert self.process is not None
+        marks = {
+            "engine": "start-dev",
+            "agents": "examples.agents",
+            "api": "api",
+            "worker": "worker",
+        }
+        for pid in children(self.process.pid):
+            if marks[part] in command_line(pid):
+                return pid
+        raise LookupError(part)
+
+    async def kill(self, part: str) -> None:
+        """End a part as a crash would, and wait until it is gone."""
+        pid = self.pid_of(part)
+        os.kill(pid, signal.SIGKILL)
+
+        async def gone() -> bool:
+            return not command_line(pid)
+
+        await eventually(gone, what=f"end of {part}")
+
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        """A client of its API."""
+        return httpx.AsyncClient(base_url=self.url, timeout=70, **options)
+
+    async def temporal(self, *arguments: str) -> str:
+        """What the real command line answers; fails when it does."""
+        process = await asyncio.create_subprocess_exec(
+            str(BIN / "temporal"),
+            *arguments,
+            *("--address", self.engine),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+        assert process.returncode == 0, errors.decode() + output.decode()
+        return output.decode()
+
+
+@contextlib.asynccontextmanager
+async def running(directory: Path, config: dict[str, Any], **options: Any) -> AsyncIterator[Stack]:
+    """A started stack, which is stopped and checked for left-overs at the end."""
+    directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - once, before anything runs
+    stack = Stack(directory, config, **options)
+    try:
+        await stack.start()
+        yield stack
+    finally:
+        if stack.process is not None and stack.process.returncode is None:
+            left = children(stack.process.pid)
+            try:
+                await stack.stop()
+            finally:
+                for pid in left:
+                    with contextlib.suppress(ProcessLookupError):
+                        if command_line(pid):
+                            os.kill(pid, signal.SIGKILL)
+
+
+def agent_config(url: str, **rules: Any) -> dict[str, Any]:
+    """One agent at a URL, with a rule ``work`` and one ``fast`` that is called inline."""
+    return {
+        "agents": {"test_agent": {"instances": [{"url": url}], "capabilities": ["testing"]}},
+        "routing_rules": [
+            {"pattern": "work", "target_agent": "test_agent", "endpoint": "/work", **rules},
+            {
+                "pattern": "fast",
+                "target_agent": "test_agent",
+                "endpoint": "/work",
+                "dispatch": "inline",
+                **rules,
+            },
+        ],
+        "error_recovery": {"retry_delay": 0.2},
+    }
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of a process."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                    found.append(int(entry.name))
+    return found
+
+
+def command_line(pid: int) -> str:
+    """A process's command line; empty when it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""
+
+
+def _free_pair() -> int:
+    """The first of two neighbouring free ports."""
+    while True:
+        port = free_port()
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
+            return port

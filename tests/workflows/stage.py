@@ -1,0 +1,193 @@
+"""OrchestrateTask inside the sandbox, with a scripted activity in place of the agent's calls."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from temporalio import activity
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from activities.resolve_plan import PlanResolver
+from orchestrator.config import Agent, Instance, Rule, Settings
+from orchestrator.engine.tasks import WORKFLOW_TYPE
+from orchestrator.models import AgentCall, AgentReply, Attempt
+from orchestrator.routing import WORKFLOW_QUEUE, Routes, agent_queue
+from tests.support.plans import AGENT
+from workflows.hosting import WORKFLOWS
+
+DEADLINE_SECONDS = 30.0
+SETTINGS = Settings(
+    agents={AGENT: Agent(instances=(Instance(url="http://127.0.0.1:9"),), capabilities=("text",))},
+    routing_rules=(Rule(pattern="read_pdf", target_agent=AGENT, endpoint="/read", priority=2),),
+)
+
+Behaviour = Callable[[AgentCall], Awaitable[AgentReply]]
+
+
+def reply(result: Any = None, attempt: int | None = None) -> AgentReply:
+    """A success of the running attempt."""
+    return AgentReply(
+        result={"text": "done"} if result is None else result,
+        instance="http://agent",
+        status=200,
+        attempt=attempt or activity.info().attempt,
+        seconds=0.25,
+    )
+
+
+def failure(
+    kind: str = "AgentFailed",
+    *,
+    permanent: bool = False,
+    pause: float | None = None,
+    message: str = "the agent answered 500",
+) -> ApplicationError:
+    """A failure of the running attempt, as call_agent words it."""
+    attempt = Attempt(
+        attempt=activity.info().attempt,
+        instance="http://agent",
+        error_type=kind,
+        seconds=0.5,
+        status=500,
+    )
+    return ApplicationError(
+        message,
+        attempt,
+        type=kind,
+        non_retryable=permanent,
+        next_retry_delay=None if pause is None else timedelta(seconds=pause),
+    )
+
+
+@dataclass
+class Calls:
+    """The activity call_agent as a script: it fails so many times, then behaves as told."""
+
+    failures: int = 0
+    behaviour: Behaviour | None = None
+    error: Callable[[], ApplicationError] = failure
+    seen: list[AgentCall] = field(default_factory=list)
+    infos: list[activity.Info] = field(default_factory=list)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @activity.defn
+    async def call_agent(self, call: AgentCall) -> AgentReply:
+        """One attempt."""
+        self.seen.append(call)
+        self.infos.append(activity.info())
+        self.started.set()
+        if len(self.seen) <= self.failures:
+            raise self.error()
+        return await self.behaviour(call) if self.behaviour else reply()
+
+    @property
+    def times(self) -> list[datetime]:
+        """When each attempt was started, by the engine's clock."""
+        return [info.started_time for info in self.infos]
+
+    async def until_cancelled(self, _: AgentCall) -> AgentReply:
+        """A behaviour: work, with heartbeats, until the cancellation comes."""
+        try:
+            while True:
+                activity.heartbeat()
+                await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        finally:
+            self.ended.set()
+
+    async def in_spite_of_cancellation(self, call: AgentCall) -> AgentReply:
+        """A behaviour: the agent's answer comes together with the cancellation."""
+        try:
+            return await self.until_cancelled(call)
+        except asyncio.CancelledError:
+            return reply()
+
+
+@asynccontextmanager
+async def hosted(
+    client: Client, calls: Calls, *, agent_worker: bool = True, sandboxed: bool = True
+) -> AsyncIterator[None]:
+    """Workers for the workflow queue and, if wanted, for the agent's."""
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(
+            Worker(
+                client,
+                task_queue=WORKFLOW_QUEUE,
+                workflows=WORKFLOWS,
+                activities=[calls.call_agent, PlanResolver(Routes(SETTINGS)).resolve_plan],
+                no_remote_activities=True,
+                workflow_runner=SandboxedWorkflowRunner()
+                if sandboxed
+                else UnsandboxedWorkflowRunner(),
+                # Every workflow task replays from the start, so that non-determinism shows.
+                max_cached_workflows=0,
+            )
+        )
+        if agent_worker:
+            await stack.enter_async_context(agents_worker(client, calls))
+        yield
+
+
+def agents_worker(client: Client, calls: Calls, **options: Any) -> Worker:
+    """The worker of the agent's own queue."""
+    return Worker(
+        client,
+        task_queue=agent_queue(AGENT),
+        activities=[calls.call_agent],
+        max_heartbeat_throttle_interval=timedelta(milliseconds=50),
+        **options,
+    )
+
+
+async def start(client: Client, *arguments: Any, **options: Any) -> WorkflowHandle[Any, Any]:
+    """Start OrchestrateTask as anybody may: by name."""
+    return await client.start_workflow(
+        WORKFLOW_TYPE, args=list(arguments), id=str(uuid4()), task_queue=WORKFLOW_QUEUE, **options
+    )
+
+
+async def run(client: Client, *arguments: Any) -> Any:
+    """The result of a task that must complete."""
+    handle = await start(client, *arguments)
+    return await handle.result()
+
+
+async def failed(client: Client, *arguments: Any) -> ApplicationError:
+    """The failure of a task that must fail."""
+    return await failure_of(await start(client, *arguments))
+
+
+async def failure_of(handle: WorkflowHandle[Any, Any]) -> ApplicationError:
+    """The failure of a started task that must fail."""
+    try:
+        result = await handle.result()
+    except WorkflowFailureError as error:
+        assert isinstance(error.cause, ApplicationError), repr(error.cause)
+        return error.cause
+    raise AssertionError(f"completed with {result}")
+
+
+async def events(handle: WorkflowHandle[Any, Any]) -> list[str]:
+    """The types of a workflow's events, in their order."""
+    return [
+        EventType.Name(event.event_type).removeprefix("EVENT_TYPE_")
+        async for event in handle.fetch_history_events()
+    ]
+
+
+async def happened(event: asyncio.Event) -> None:
+    """Wait for the event, with a deadline."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await event.wait()
