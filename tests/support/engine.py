@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from orchestrator.config import Embedded, Temporal
-from orchestrator.engine import embedded
+from orchestrator.engine import embedded, search_attributes
 from orchestrator.engine.connect import connect
 from orchestrator.engine.converter import data_converter
 from tests.support.stack import free_port
@@ -26,6 +28,16 @@ async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
     async with await WorkflowEnvironment.start_time_skipping(
         test_server_existing_path=str(binary), data_converter=data_converter
     ) as environment:
+        # This server knows no listing of attributes, so what lacks cannot be asked for.
+        await environment.client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(
+                namespace=environment.client.namespace,
+                search_attributes={
+                    name: IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{kind.upper()}")
+                    for name, kind in search_attributes.TYPES.items()
+                },
+            )
+        )
         yield environment
 
 
