@@ -1,0 +1,216 @@
+"""Operators in Temporal's own tools: the real command line, and the Web UI in a real browser."""
+
+import asyncio
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.support.agents import Agent, Reply
+from tests.support.stack import Stack, eventually
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
+
+START = (
+    *("workflow", "start", "--type", "OrchestrateTask", "--task-queue", "orchestrator"),
+    *("--output", "json"),
+)
+
+
+async def test_the_command_line_starts_lists_and_queries_a_task(
+    stack: Stack, agent: Agent, api: httpx.AsyncClient
+) -> None:
+    """Pattern and payload are enough; the API knows the task as well."""
+    agent.script(Reply(body={"pages": 3}))
+    task_id = f"by-hand-{uuid.uuid4()}"
+
+    await stack.temporal(
+        *START, "--workflow-id", task_id, "--input", '{"pattern": "work", "payload": {"n": 1}}'
+    )
+    result = json.loads(
+        await stack.temporal("workflow", "result", "--workflow-id", task_id, "--output", "json")
+    )
+
+    async def listed() -> Any:
+        query = f'OrchestratorAgent="test_agent" AND WorkflowId="{task_id}"'
+        found = await stack.temporal("workflow", "list", "--query", query, "--output", "json")
+        return json.loads(found)
+
+    [found] = await eventually(listed)
+    queried = json.loads(
+        await stack.temporal(
+            *("workflow", "query", "--workflow-id", task_id, "--type", "status"),
+            *("--output", "json"),
+        )
+    )
+    status = (await api.get(f"/status/{task_id}")).json()
+
+    assert {"pages": 3} == result["result"]["result"]
+    assert "WORKFLOW_EXECUTION_STATUS_COMPLETED" == found["status"]
+    assert "completed" == queried["queryResult"][0]["status"]
+    assert ("completed", "work", "test_agent") == (
+        status["status"],
+        status["pattern"],
+        status["agent"],
+    )
+    assert {"n": 1} == agent.calls_of(task_id)[0].body
+
+
+async def test_the_command_line_cancels_a_task(
+    stack: Stack, agent: Agent, api: httpx.AsyncClient
+) -> None:
+    """`temporal workflow cancel` cuts the call off as the API's cancel does."""
+    agent.script(Reply(hang=True))
+    answer = await api.post("/orchestrate", json={"pattern": "work", "payload": {}})
+    task_id = answer.json()["task_id"]
+
+    async def called() -> Any:
+        return agent.calls_of(task_id)
+
+    [call] = await eventually(called)
+    await stack.temporal("workflow", "cancel", "--workflow-id", task_id)
+    await call.abandonment()
+    status = (await api.get(f"/status/{task_id}", headers={"Prefer": "wait=20"})).json()
+
+    assert "cancelled" == status["status"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error_type", "words"),
+    [
+        (
+            ("--input", '{"pattern": "wrok", "payload": {}}'),
+            "UnknownPattern",
+            "did you mean 'work'",
+        ),
+        (("--input", '{"pattern": "work"}'), "InvalidInput", "payload: Field required"),
+        (("--input", '{"pattern": "work", "payload": {}, "x": 1}'), "InvalidInput", "x: Extra"),
+        ((), "InvalidInput", "No input was given"),
+    ],
+)
+async def test_a_wrong_start_by_hand_fails_at_once_and_says_why(
+    stack: Stack, api: httpx.AsyncClient, arguments: tuple[str, ...], error_type: str, words: str
+) -> None:
+    """It never hangs in Running; the failure's type and message are for people."""
+    task_id = f"wrong-{uuid.uuid4()}"
+
+    await stack.temporal(*START, "--workflow-id", task_id, *arguments)
+    status = (await api.get(f"/status/{task_id}", headers={"Prefer": "wait=20"})).json()
+
+    assert ("failed", error_type) == (status["status"], status["error_type"])
+    assert words in status["error"]
+
+
+async def test_an_operator_terminates_a_task(
+    stack: Stack, agent: Agent, api: httpx.AsyncClient
+) -> None:
+    """It is failed for the API's users, with the operator's reason."""
+    agent.script(Reply(hang=True))
+    answer = await api.post("/orchestrate", json={"pattern": "work", "payload": {}})
+    task_id = answer.json()["task_id"]
+
+    await stack.temporal("workflow", "terminate", "--workflow-id", task_id, "--reason", "stuck")
+    status = (await api.get(f"/status/{task_id}")).json()
+
+    assert ("failed", "Terminated") == (status["status"], status["error_type"])
+    assert "stuck" in status["error"]
+
+
+async def test_a_paused_call_says_so(stack: Stack, agent: Agent, api: httpx.AsyncClient) -> None:
+    """An operator's pause of the activity is what the task is blocked by."""
+    agent.script(Reply(status=503, headers={"Retry-After": "2"}), Reply())
+    answer = await api.post("/orchestrate", json={"pattern": "work", "payload": {}})
+    task_id = answer.json()["task_id"]
+    await eventually(lambda: _seen(agent, task_id))
+
+    await stack.temporal(
+        *("activity", "pause", "--workflow-id", task_id, "--activity-id", "1"),
+    )
+    paused = (await api.get(f"/status/{task_id}")).json()
+    await stack.temporal(
+        *("activity", "unpause", "--workflow-id", task_id, "--activity-id", "1"),
+    )
+    status = (await api.get(f"/status/{task_id}", headers={"Prefer": "wait=30"})).json()
+
+    assert "paused" == paused["blocked_by"]
+    assert "completed" == status["status"]
+
+
+async def _seen(agent: Agent, task_id: str) -> bool:
+    return bool(agent.calls_of(task_id))
+
+
+async def test_the_web_ui_tells_a_tasks_story(
+    stack: Stack, agent: Agent, api: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    """In a real browser: the list finds the task by agent, its page shows the summary."""
+    agent.script(Reply())
+    answer = await api.post(
+        "/orchestrate", json={"pattern": "work", "payload": {}}, headers={"Prefer": "wait=20"}
+    )
+    task_id = answer.json()["task_id"]
+    address = f"http://127.0.0.1:{stack.ui_port}/namespaces/default/workflows"
+    query = f'?query=OrchestratorAgent%3D"test_agent"+AND+WorkflowId%3D"{task_id}"'
+
+    def look() -> tuple[bool, bool]:
+        with browser(tmp_path) as driver:
+            wait = WebDriverWait(driver, 60)
+            driver.get(address + query)
+            listed = wait.until(lambda d: task_id in d.page_source)
+            driver.get(f"{address}/{task_id}")
+            wait.until(lambda d: d.find_elements(By.PARTIAL_LINK_TEXT, "User Metadata"))[0].click()
+            summarised = wait.until(lambda d: "work → test_agent" in framed_text(d))
+            return bool(listed), bool(summarised)
+
+    assert (True, True) == await asyncio.to_thread(look)
+
+
+def framed_text(driver: webdriver.Chrome) -> str:
+    """The text inside the page's frames, in which the Web UI shows summaries and details."""
+    texts = []
+    for frame in driver.find_elements(By.TAG_NAME, "iframe"):
+        driver.switch_to.frame(frame)
+        texts.append(driver.find_element(By.TAG_NAME, "body").text)
+        driver.switch_to.default_content()
+    return "\n".join(texts)
+
+
+@contextmanager
+def browser(directory: Path) -> Iterator[webdriver.Chrome]:
+    """Headless Chromium; where there is none the test is skipped, in CI it fails."""
+    chromium, driver_path = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver_path is None:
+        reason = "chromium and chromedriver are not installed (apt install chromium-driver)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={directory / 'chromium'}",
+    ):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options, Service(driver_path))
+    try:
+        yield driver
+    finally:
+        driver.quit()
