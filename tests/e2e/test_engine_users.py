@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -165,7 +166,8 @@ async def test_the_web_ui_tells_a_tasks_story(
 
     def look() -> tuple[bool, bool]:
         with browser(tmp_path) as driver:
-            wait = WebDriverWait(driver, 60)
+            # The page renders itself anew while it is looked at.
+            wait = WebDriverWait(driver, 60, ignored_exceptions=[WebDriverException])
             driver.get(address + query)
             listed = wait.until(lambda d: task_id in d.page_source)
             driver.get(f"{address}/{task_id}")
@@ -178,6 +180,7 @@ async def test_the_web_ui_tells_a_tasks_story(
 
 def framed_text(driver: webdriver.Chrome) -> str:
     """The text inside the page's frames, in which the Web UI shows summaries and details."""
+    driver.switch_to.default_content()
     texts = []
     for frame in driver.find_elements(By.TAG_NAME, "iframe"):
         driver.switch_to.frame(frame)
