@@ -16,12 +16,18 @@ from orchestrator.cli import config_option, plain_errors, settings_of
 from orchestrator.config import Settings
 from orchestrator.engine.connect import connect
 from orchestrator.errors import StartupError
-from orchestrator.parts import http_transport, metrics_server, secret_headers, stop_on_signals
+from orchestrator.parts import (
+    grace_of,
+    http_transport,
+    metrics_server,
+    secret_headers,
+    stop_on_signals,
+)
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import Routes, agent_queue
 from orchestrator.telemetry import logging
 from orchestrator.telemetry.logging import get_logger
-from workflows.hosting import GRACE, workflow_worker
+from workflows.hosting import workflow_worker
 
 log = get_logger(__name__)
 
@@ -32,7 +38,7 @@ log = get_logger(__name__)
 def command(config_path: Path | None) -> None:
     """Run workflows and call agents.
 
-    Stops on SIGINT or SIGTERM after the calls in flight have ended, or after 30 seconds.
+    Stops on SIGINT or SIGTERM after the calls in flight have ended, or temporal.shutdown_grace is over.
 
     \b
     Examples:
@@ -57,7 +63,7 @@ async def work(settings: Settings) -> None:
         transport = http_transport(settings)
         calls = AgentCalls(Pools.of(settings), transport, secret_headers(settings))
         workers = [
-            workflow_worker(client, calls, PlanResolver(Routes(settings))),
+            workflow_worker(client, calls, PlanResolver(Routes(settings)), grace_of(settings)),
             *(agent_worker(client, settings, name, calls) for name in settings.agents),
         ]
         running = [asyncio.create_task(each.run()) for each in workers]
@@ -82,7 +88,7 @@ def agent_worker(client: Client, settings: Settings, agent: str, calls: AgentCal
         activities=[calls.call_agent],
         max_concurrent_activities=settings.connections(agent),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, maximum=20, initial=2),
-        graceful_shutdown_timeout=GRACE,
+        graceful_shutdown_timeout=grace_of(settings),
         # A heartbeat is how a cancellation reaches a call, so none is held back for long.
         max_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_SECONDS),
         default_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_SECONDS),

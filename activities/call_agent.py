@@ -26,6 +26,8 @@ from orchestrator.transports import AgentRequest, AgentResponse, Transport
 HEARTBEAT_SECONDS = 1.0
 """Shorter calls never heartbeat, and so cost the engine nothing beyond their two events."""
 
+DEADLINE_EXCEEDED = "DeadlineExceeded"
+
 log = get_logger(__name__)
 
 
@@ -60,6 +62,10 @@ class AgentCalls:
                     response = await self._transport.send(self._request(call, url))
         except CallError as error:
             raise self._failure(call, error, instance_url, time.perf_counter() - started) from None
+        except asyncio.CancelledError:
+            if _worker_stops():
+                raise _interrupted(call, instance_url, time.perf_counter() - started) from None
+            raise
         return _reply(call, response, instance_url, time.perf_counter() - started)
 
     def _request(self, call: AgentCall, url: str) -> AgentRequest:
@@ -84,8 +90,11 @@ class AgentCalls:
     def _failure(
         self, call: AgentCall, error: CallError, instance: str | None, seconds: float
     ) -> ApplicationError:
-        attempt = activity.info().attempt
+        info = activity.info()
+        attempt = info.attempt
         kind = type(error).__name__
+        pause = self._pause(call.retry, attempt, error)
+        too_late = pause is not None and _too_late(info, pause)
         metrics.agent_call(call.agent, kind, seconds)
         log.warning(
             "attempt_failed",
@@ -107,9 +116,9 @@ class AgentCalls:
                 seconds=round(seconds, 6),
                 status=error.status,
             ),
-            type=kind,
-            non_retryable=not isinstance(error, RetryableCallError),
-            next_retry_delay=self._pause(call.retry, attempt, error),
+            type=DEADLINE_EXCEEDED if too_late else kind,
+            non_retryable=too_late or not isinstance(error, RetryableCallError),
+            next_retry_delay=pause,
         )
 
     def _pause(self, retry: RetryPlan, attempt: int, error: CallError) -> timedelta | None:
@@ -139,6 +148,16 @@ def _seconds_left(info: activity.Info, attempt_timeout: float) -> float:
     return max(0.001, min(attempt_timeout, left - min(0.25, left / 10)))
 
 
+def _too_late(info: activity.Info, pause: timedelta) -> bool:
+    """Whether a local activity's next attempt would come after its deadline.
+
+    The engine asks this of the others; local ones it would try again in spite of it.
+    """
+    if not info.is_local or info.schedule_to_close_timeout is None:
+        return False
+    return datetime.now(UTC) + pause >= info.scheduled_time + info.schedule_to_close_timeout
+
+
 def _reply(
     call: AgentCall, response: AgentResponse, instance: str | None, seconds: float
 ) -> AgentReply:
@@ -149,6 +168,26 @@ def _reply(
         status=response.status,
         attempt=activity.info().attempt,
         seconds=round(seconds, 6),
+    )
+
+
+def _worker_stops() -> bool:
+    """Whether the call is cut off because its worker ends, rather than by anybody's wish."""
+    details = activity.cancellation_details()
+    return details is not None and details.worker_shutdown and not details.cancel_requested
+
+
+def _interrupted(call: AgentCall, instance: str | None, seconds: float) -> ApplicationError:
+    """Hand the call to another worker at once; left cancelled, it would wait for a timeout."""
+    kind = "WorkerStopping"
+    metrics.agent_call(call.agent, kind, seconds)
+    return ApplicationError(
+        "The worker was stopped before the agent had answered",
+        Attempt(
+            attempt=activity.info().attempt, instance=instance, error_type=kind, seconds=seconds
+        ),
+        type=kind,
+        next_retry_delay=timedelta(milliseconds=1),
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import math
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,6 @@ from orchestrator.telemetry import logging
 from orchestrator.telemetry.logging import get_logger
 
 BACKLOG = 2048
-GRACE_SECONDS = 30
 
 log = get_logger(__name__)
 
@@ -65,7 +65,7 @@ async def serve(settings: Settings) -> None:
                     server_header=False,
                     proxy_headers=False,
                     timeout_keep_alive=30,
-                    timeout_graceful_shutdown=GRACE_SECONDS,
+                    timeout_graceful_shutdown=math.ceil(settings.temporal.shutdown_grace),
                 )
             )
             serving = asyncio.create_task(server.serve(sockets=[listener]))

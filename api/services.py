@@ -13,7 +13,7 @@ from orchestrator.config import Settings
 from orchestrator.engine.connect import connect
 from orchestrator.engine.overview import Overview
 from orchestrator.engine.tasks import Tasks
-from orchestrator.parts import http_transport, secret_headers
+from orchestrator.parts import grace_of, http_transport, secret_headers
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import Routes
 from workflows.hosting import workflow_worker
@@ -32,7 +32,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     calls = AgentCalls(Pools.of(settings), transport, secret_headers(settings))
     tasks = Tasks(client, settings.temporal.rpc_timeout)
     overview = Overview(client, tasks, tuple(settings.agents), settings.temporal.rpc_timeout)
-    worker = workflow_worker(client, calls, PlanResolver(routes))
+    worker = workflow_worker(client, calls, PlanResolver(routes), grace_of(settings))
     running = asyncio.create_task(worker.run())
     try:
         yield Services(settings, routes, tasks, overview, AgentHealth(settings, transport.probe))

@@ -102,6 +102,7 @@ class Temporal(Section):
     embedded: Embedded = Embedded()
     rpc_timeout: Seconds = 5.0
     connect_timeout: Seconds = 15.0
+    shutdown_grace: Seconds = 30.0
 
     @property
     def is_embedded(self) -> bool:

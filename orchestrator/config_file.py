@@ -196,7 +196,11 @@ class _Document:
             except (yaml.YAMLError, TypeError, ValueError, LookupError, RecursionError):
                 value = text
             key = self._assign(parts, value)
-            if key and _takes(key, str) and not (value is None or _is_quoted(text, value)):
+            if (
+                key
+                and _takes(key, str)
+                and not (_resolved_tag(text) == _NULL or _is_quoted(text, value))
+            ):
                 self._assign(parts, text)
             if key is None:
                 self.problems.append(
@@ -207,6 +211,8 @@ class _Document:
             else:
                 self.places = {k: v for k, v in self.places.items() if k[: len(key)] != key}
                 self.places[key] = place
+                for length in range(1, len(key)):
+                    self.places.setdefault(key[:length], place)
 
     def _assign(self, parts: list[str], value: Any) -> KeyPath | None:
         """Put the value where the parts lead and return its key, or None if they lead nowhere."""

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from prometheus_client import start_http_server
 
@@ -15,6 +16,11 @@ from orchestrator.transports.http import HttpTransport
 def http_transport(settings: Settings) -> HttpTransport:
     """The process's one pooled HTTP client."""
     return HttpTransport(settings.limits.max_result_bytes)
+
+
+def grace_of(settings: Settings) -> timedelta:
+    """How long calls in flight may go on after a polite stop."""
+    return timedelta(seconds=settings.temporal.shutdown_grace)
 
 
 def secret_headers(settings: Settings) -> dict[str, dict[str, str]]:

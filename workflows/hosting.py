@@ -11,17 +11,18 @@ from orchestrator.routing import WORKFLOW_QUEUE
 from workflows.task import OrchestrateTask
 
 WORKFLOWS = (OrchestrateTask,)
-GRACE = timedelta(seconds=30)
-"""How long calls in flight may go on after a polite stop."""
 
 
 def workflow_worker(
     client: Client,
     calls: AgentCalls,
     resolver: PlanResolver,
+    grace: timedelta = timedelta(seconds=30),
     runner: WorkflowRunner | None = None,
 ) -> Worker:
     """A worker for the workflow queue, with the activities that workflows run beside themselves.
+
+    ``grace`` is how long calls in flight may go on after a polite stop.
 
     Workflows run outside the sandbox, which costs a third of the CPU of a task; the tests run them
     inside it, and replay recorded histories (docs/decisions/0002-unsandboxed-workflows.md).
@@ -33,5 +34,5 @@ def workflow_worker(
         activities=[calls.call_agent, resolver.resolve_plan],
         no_remote_activities=True,
         workflow_runner=runner or UnsandboxedWorkflowRunner(),
-        graceful_shutdown_timeout=GRACE,
+        graceful_shutdown_timeout=grace,
     )

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from temporalio.common import RetryPolicy
 
+from orchestrator.errors import PayloadTooLarge
 from orchestrator.models import RetryPlan
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=10)
@@ -24,4 +25,6 @@ def retry_policy(retry: RetryPlan) -> RetryPolicy:
         backoff_coefficient=retry.backoff,
         maximum_interval=timedelta(seconds=retry.maximum_seconds),
         maximum_attempts=retry.max_attempts,
+        # An answer that grew over the engine's cap when it was written anew.
+        non_retryable_error_types=[PayloadTooLarge.__name__],
     )

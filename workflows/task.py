@@ -16,11 +16,12 @@ from temporalio.exceptions import (
 )
 
 with workflow.unsafe.imports_passed_through():
-    from activities.call_agent import AgentCalls
+    from activities.call_agent import DEADLINE_EXCEEDED, AgentCalls
     from activities.resolve_plan import PlanResolver
     from orchestrator.engine import search_attributes
     from orchestrator.engine.converter import INVALID_INPUT
     from orchestrator.engine.tasks import WORKFLOW_TYPE, summary
+    from orchestrator.errors import PayloadTooLarge
     from orchestrator.models import (
         AgentCall,
         AgentReply,
@@ -38,7 +39,8 @@ with workflow.unsafe.imports_passed_through():
 log = get_logger(__name__)
 
 
-@workflow.defn(name=WORKFLOW_TYPE)
+# A payload that the engine refuses stays too large: the task fails instead of trying for ever.
+@workflow.defn(name=WORKFLOW_TYPE, failure_exception_types=[PayloadTooLarge])
 class OrchestrateTask:
     """Route the task if nobody did, call the agent through failures, answer for the outcome."""
 
@@ -47,6 +49,7 @@ class OrchestrateTask:
         self._task: Task | None = None
         self._plan: Plan | None = None
         self._outcome: TaskOutcome | None = None
+        self._error: ApplicationError | None = None
         self._updated_at: datetime = workflow.now()
 
     @workflow.run
@@ -57,11 +60,11 @@ class OrchestrateTask:
             ApplicationError: the task failed; its type says why, its details hold a TaskOutcome.
             CancelledError: the task was cancelled.
         """
-        if task is None:
-            raise ApplicationError(
-                'No input was given; pass {"pattern": ..., "payload": {...}}',
-                type=INVALID_INPUT,
-                non_retryable=True,
+        if not isinstance(task, Task):
+            # Only JSON is decoded into a task; bytes, say, come as they are.
+            raise self._failed(
+                INVALID_INPUT,
+                'No input was given as a JSON object; pass {"pattern": ..., "payload": {...}}',
             )
         self._task = task
         self._plan = plan = task.plan or await self._resolve(task)
@@ -71,9 +74,8 @@ class OrchestrateTask:
         except FailureError as error:
             if _was_cancelled(error):
                 self._log("task_cancelled")
-                self._state = TaskState.CANCELLED
+                self._enter(TaskState.CANCELLED)
                 raise CancelledError("The task was cancelled") from error
-            self._state = TaskState.FAILED
             raise self._failure(plan, error) from error
         return self._completed(plan, reply)
 
@@ -85,10 +87,10 @@ class OrchestrateTask:
                 start_to_close_timeout=options.RESOLVE_TIMEOUT,
                 retry_policy=RetryPolicy(maximum_attempts=3),
             )
-        except ActivityError as error:
-            cause = error.cause
+        except FailureError as error:
+            cause = _cause(error)
             if isinstance(cause, ApplicationError):
-                raise ApplicationError(cause.message, type=cause.type, non_retryable=True) from None
+                raise self._failed(cause.type, cause.message) from None
             raise
 
     def _announce(self, task: Task, plan: Plan) -> None:
@@ -106,8 +108,7 @@ class OrchestrateTask:
             )
 
     async def _call(self, task: Task, plan: Plan) -> AgentReply:
-        self._state = TaskState.RUNNING
-        self._updated_at = workflow.now()
+        self._enter(TaskState.RUNNING)
         call = AgentCall(
             task_id=workflow.info().workflow_id,
             agent=plan.agent,
@@ -143,8 +144,7 @@ class OrchestrateTask:
         )
 
     def _completed(self, plan: Plan, reply: AgentReply) -> TaskOutcome:
-        self._state = TaskState.COMPLETED
-        self._updated_at = workflow.now()
+        self._enter(TaskState.COMPLETED)
         self._outcome = TaskOutcome(
             agent=plan.agent,
             result=reply.result,
@@ -156,10 +156,9 @@ class OrchestrateTask:
 
     def _failure(self, plan: Plan, error: FailureError) -> ApplicationError:
         """The task's failure: what went wrong last, how often it was tried, why not again."""
-        kind, message = _last_error(error)
+        kind, message = _last_error(error, plan)
         attempt = _last_attempt(error)
         attempts = _attempts(error, attempt, plan)
-        self._updated_at = workflow.now()
         self._outcome = TaskOutcome(
             agent=plan.agent,
             attempts=attempts,
@@ -167,11 +166,21 @@ class OrchestrateTask:
         )
         if _deadline_passed(error):
             text = f"The deadline of {plan.deadline:g} s passed after {_times(attempts)}: {message}"
-            kind = "DeadlineExceeded"
+            kind = DEADLINE_EXCEEDED
         else:
             text = f"Failed after {_times(attempts)}: {message}"
-        self._log("task_failed", error=text, error_type=kind, attempts=attempts)
-        return ApplicationError(text, self._outcome, type=kind, non_retryable=True)
+        # The text may quote the agent, which no log does; call_agent has logged each attempt.
+        self._log("task_failed", error_type=kind, attempts=attempts)
+        return self._failed(kind, text, self._outcome)
+
+    def _failed(self, kind: str | None, text: str, *details: TaskOutcome) -> ApplicationError:
+        self._enter(TaskState.FAILED)
+        self._error = ApplicationError(text, *details, type=kind, non_retryable=True)
+        return self._error
+
+    def _enter(self, state: TaskState) -> None:
+        self._state = state
+        self._updated_at = workflow.now()
 
     def _log(self, event: str, **fields: object) -> None:
         if not workflow.unsafe.is_replaying():
@@ -181,7 +190,7 @@ class OrchestrateTask:
     @workflow.query
     def status(self) -> TaskStatus:
         """The task as GET /status shows it, without the attempts that only the engine counts."""
-        info, outcome = workflow.info(), self._outcome
+        info, outcome, error = workflow.info(), self._outcome, self._error
         return TaskStatus(
             task_id=info.workflow_id,
             status=self._state,
@@ -192,6 +201,8 @@ class OrchestrateTask:
             **(
                 {"result": outcome.result} if self._state is TaskState.COMPLETED and outcome else {}
             ),
+            error=error.message if error else None,
+            error_type=error.type if error else None,
             created_at=info.workflow_start_time,
             updated_at=self._updated_at,
             execution_time=outcome.execution_time if outcome else None,
@@ -213,10 +224,12 @@ def _deadline_passed(error: FailureError) -> bool:
     cause = _cause(error)
     if isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_CLOSE:
         return True
+    if isinstance(cause, ApplicationError) and cause.type == DEADLINE_EXCEEDED:
+        return True
     return isinstance(error, ActivityError) and error.retry_state is RetryState.TIMEOUT
 
 
-def _last_error(error: FailureError) -> tuple[str, str]:
+def _last_error(error: FailureError, plan: Plan) -> tuple[str, str]:
     """Type and message of what went wrong last, the cause behind a timeout first."""
     cause = _cause(error)
     if isinstance(cause, TimeoutError) and isinstance(cause.__cause__, ApplicationError):
@@ -228,14 +241,19 @@ def _last_error(error: FailureError) -> tuple[str, str]:
             return "WorkerLost", "the worker that made the call stopped answering"
         if cause.type is TimeoutType.START_TO_CLOSE:
             return "AgentTimedOut", "the call did not end in time"
-        if _was_started(error):
-            return "DeadlineExceeded", "the call was still under way"
-        return "DeadlineExceeded", "no worker was free to make the call"
+        if _was_started(error, plan):
+            return DEADLINE_EXCEEDED, "the call was still under way"
+        return DEADLINE_EXCEEDED, "no worker was free to make the call"
     return type(cause).__name__, str(cause)
 
 
-def _was_started(error: FailureError) -> bool:
-    return not isinstance(error, ActivityError) or bool(error.started_event_id)
+def _was_started(error: FailureError, plan: Plan) -> bool:
+    # Inline calls have no event that says so, and no queue to wait in.
+    return (
+        plan.dispatch is Dispatch.INLINE
+        or not isinstance(error, ActivityError)
+        or bool(error.started_event_id)
+    )
 
 
 def _last_attempt(error: FailureError) -> Attempt | None:
@@ -255,7 +273,7 @@ def _attempts(error: FailureError, last: Attempt | None, plan: Plan) -> int:
         return plan.retry.max_attempts
     if last is not None:
         return last.attempt
-    return 1 if _was_started(error) else 0
+    return 1 if _was_started(error, plan) else 0
 
 
 def _times(attempts: int) -> str:

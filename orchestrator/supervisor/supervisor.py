@@ -23,8 +23,8 @@ from orchestrator.supervisor.part import Part, end_of
 from orchestrator.telemetry.logging import get_logger
 
 START_SECONDS = 60.0
-STOP_SECONDS = 40.0
-"""A little more than the grace that worker and API give to what is in flight."""
+EXTRA_STOP_SECONDS = 15.0
+"""A part may take its grace for what is in flight, and so much more."""
 MAX_RESTARTS, RESTART_WINDOW_SECONDS = 5, 60.0
 RESTART_PAUSE_SECONDS = 0.5
 _FIRST_START, _SECOND_START = "engine", "sample agents"
@@ -68,6 +68,7 @@ class Supervisor:
         if config_path is not None:
             self._environment["ORCHESTRATOR_CONFIG"] = str(config_path.resolve())
         self._agents_port = sample_agents_port
+        self._stop_seconds = settings.temporal.shutdown_grace + EXTRA_STOP_SECONDS
         self._parts: list[Part] = []
         self._restarts: dict[str, deque[float]] = {}
         self._began = time.monotonic()
@@ -190,14 +191,14 @@ class Supervisor:
         log_file = directory / embedded.LOG
         if log_file.exists():
             log_file.replace(log_file.with_suffix(".log.1"))
-        return Part(_FIRST_START, arguments, self._environment, STOP_SECONDS, log_file)
+        return Part(_FIRST_START, arguments, self._environment, self._stop_seconds, log_file)
 
     def _sample_agents(self) -> Part:
         arguments = [
             *(sys.executable, "-m", "examples.agents"),
             *("--host", "127.0.0.1", "--port", str(self._agents_port)),
         ]
-        return Part(_SECOND_START, arguments, self._environment, STOP_SECONDS)
+        return Part(_SECOND_START, arguments, self._environment, self._stop_seconds)
 
     def _orchestrator(self, name: str) -> Part:
         environment = dict(self._environment)
@@ -206,7 +207,7 @@ class Supervisor:
                 worker_metrics_port(self._settings)
             )
         arguments = [sys.executable, "-m", "orchestrator", name]
-        return Part(name, arguments, environment, STOP_SECONDS)
+        return Part(name, arguments, environment, self._stop_seconds)
 
     def _check_ports(self) -> None:
         for host, port, what, remedy in self._ports():

@@ -32,8 +32,11 @@ _EXCERPT_BYTES = 4 * EXCERPT_CHARACTERS
 _EXCERPT_SECONDS = 1.0
 _RETRYABLE_STATUSES = {408, 425}
 _TOO_MANY_REQUESTS = 429
-# Also what a terminal or a browser takes for control: C1, line separators, direction overrides.
-_CONTROL_CHARACTERS = re.compile(r"[\x00-\x20\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
+# Also what a terminal or a browser takes for control (C1, line separators, direction overrides),
+# and the halves of characters that stand for bytes outside UTF-8 in headers.
+_CONTROL_CHARACTERS = re.compile(
+    r"[\x00-\x20\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+"
+)
 
 
 class HttpTransport:
@@ -108,8 +111,8 @@ class HttpTransport:
             return from_json(body, allow_inf_nan=False)
         except ValueError as error:
             raise ReplyUnreadable(
-                f"{who} answered {response.status} with {response.content_type} that is not JSON: "
-                f"{error}",
+                f"{who} answered {response.status} with {_one_line(response.content_type)} that is "
+                f"not JSON: {error}",
                 status=response.status,
                 excerpt=_excerpt(bytes(body)),
             ) from None

@@ -199,6 +199,24 @@ async def test_a_worker_stopped_politely_finishes_its_calls(tmp_path: Path) -> N
         assert 1 == len(agent.calls_of(task_id))
 
 
+async def test_a_call_that_outlasts_the_grace_goes_to_the_next_worker_at_once(
+    tmp_path: Path,
+) -> None:
+    """It is cut off and tried again without waiting for a heartbeat to be missed."""
+    async with Agent(decide=lambda call: Reply(hang=call.headers.get("X-Attempt") == "1")) as agent:
+        settings = {**agent_config(agent.url), "temporal": {"shutdown_grace": 0.5}}
+        async with running(tmp_path, settings) as stack, stack.client() as api:
+            task_id = (await submit_many(api, 1))[0]
+            await agent.called()
+            os.kill(stack.pid_of("worker"), signal.SIGTERM)
+            began = time.monotonic()
+            ends = await ends_of(api, [task_id])
+            seconds = time.monotonic() - began
+
+    assert ("completed", 2) == (ends[task_id]["status"], ends[task_id]["attempts"])
+    assert seconds < 8
+
+
 async def test_the_engine_keeps_its_tasks_over_a_restart_of_everything(tmp_path: Path) -> None:
     """Stop politely, start again on the same data: old results are there, and open tasks go on."""
     async with Agent(Reply(status=503, headers={"Retry-After": "3"}), Reply()) as agent:
