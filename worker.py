@@ -38,7 +38,8 @@ log = get_logger(__name__)
 def command(config_path: Path | None) -> None:
     """Run workflows and call agents.
 
-    Stops on SIGINT or SIGTERM after the calls in flight have ended, or temporal.shutdown_grace is over.
+    Stops on SIGINT or SIGTERM after the calls in flight have ended, at the latest after
+    temporal.shutdown_grace.
 
     \b
     Examples:

@@ -8,10 +8,10 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request
-from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 
 from orchestrator.errors import PayloadTooLarge
+from orchestrator.json_text import decode
 from orchestrator.models import TaskRequest
 
 MAX_WAIT_SECONDS = 60
@@ -35,7 +35,7 @@ async def json_object(request: Request, max_bytes: int) -> dict[str, Any]:
             f"Content-Type is {content_type}; send application/json",
         )
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
+    if announced.isdecimal() and int(announced) > max_bytes:
         raise PayloadTooLarge(int(announced), max_bytes)
     body = bytearray()
     async for chunk in request.stream():
@@ -43,7 +43,7 @@ async def json_object(request: Request, max_bytes: int) -> dict[str, Any]:
         if len(body) > max_bytes:
             raise PayloadTooLarge(len(body), max_bytes)
     try:
-        found = from_json(body, allow_inf_nan=False)
+        found = decode(body)
     except ValueError as error:
         raise HTTPException(
             HTTPStatus.UNPROCESSABLE_ENTITY, f"The body is not JSON: {error}"

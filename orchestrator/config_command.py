@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.cli import config_option, plain_errors, settings_of
 from orchestrator.config import Settings
@@ -40,7 +41,7 @@ def check(file: Path | None, config_path: Path | None, as_json: bool) -> None:  
     if as_json:
         click.echo(json.dumps(settings.model_dump(mode="json"), indent=2))
         return
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, markup=False)
     console.print(_routes(settings))
     console.print(
         f"The configuration is right: {len(settings.routing_rules)} routing rules, "
@@ -56,7 +57,7 @@ def _routes(settings: Settings) -> Table:
         table.add_column(heading, overflow="fold")
     for rule in settings.routing_rules:
         kind = kind_of(rule.pattern, rule.match)
-        table.add_row(
+        cells = (
             rule.pattern,
             kind,
             rule.target_agent,
@@ -65,6 +66,8 @@ def _routes(settings: Settings) -> Table:
             str(rule.priority),
             rule.dispatch,
         )
+        # Texts, so that brackets in a pattern are not read as markup.
+        table.add_row(*map(Text, cells))
     return table
 
 

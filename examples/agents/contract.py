@@ -8,7 +8,7 @@ Payload: TypeAlias = dict[str, Any]
 Answer: TypeAlias = dict[str, Any]
 
 
-class Refusal(Exception):  # noqa: N818 - the name says what the caller gets
+class Refusal(Exception):
     """The agent understood the request and cannot serve it; the text tells the caller why."""
 
     status = 422

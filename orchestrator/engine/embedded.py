@@ -112,16 +112,29 @@ def _check_version(path: Path, version: str) -> None:
     try:
         made_by = json.loads(marker.read_text())["server"]
     except FileNotFoundError:
-        made_by = "an unknown engine" if (path / DATABASE).exists() else version
+        made_by = "an unknown engine" if (path / DATABASE).exists() else None
     except (OSError, ValueError, KeyError, TypeError):
         made_by = "an unknown engine"
-    if made_by != version:
+    if made_by is None:
+        _mark(marker, version)
+    elif made_by != version:
         raise StartupError(
             f"Data directory {path} was made by engine {made_by}, and this is engine {version}, "
             "which does not migrate it: start with another --data-dir and keep this one for the "
             "old version (docs/operations.md, Upgrading the engine)"
         )
-    marker.write_text(json.dumps({"server": version}) + "\n")
+
+
+def _mark(marker: Path, version: str) -> None:
+    """Write the mark whole or not at all."""
+    draft = marker.with_suffix(".new")
+    try:
+        draft.write_text(json.dumps({"server": version}) + "\n")
+        draft.replace(marker)
+    except OSError as error:
+        raise StartupError(
+            f"Data directory {marker.parent} cannot be used: {error.strerror}"
+        ) from None
 
 
 def command(binary: Path, temporal: Temporal, directory: Path) -> list[str]:

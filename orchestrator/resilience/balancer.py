@@ -80,7 +80,14 @@ class LeastLatency:
     def select(self, instances: Sequence[Instance]) -> Instance:
         """The instance with the lower cost."""
         candidates = self._sample(list(instances), min(2, len(instances)))
-        return min(candidates, key=lambda each: each.latency * (each.active + 1) / each.weight)
+        # Those not measured yet all cost nothing: among them the load decides.
+        return min(
+            candidates,
+            key=lambda each: (
+                each.latency * (each.active + 1) / each.weight,
+                each.active / each.weight,
+            ),
+        )
 
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {

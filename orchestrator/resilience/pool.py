@@ -50,9 +50,13 @@ class Pool:
         started = self._clock()
         try:
             yield instance, url
+        except BaseException:
+            self._measure(instance, started, failed=True)
+            raise
+        else:
+            self._measure(instance, started)
         finally:
             instance.active -= 1
-            self._measure(instance, started)
 
     def _of(self, url: str) -> Instance:
         wanted = origin(url)
@@ -61,10 +65,15 @@ class Pool:
                 return instance
         return Instance(url=wanted)
 
-    def _measure(self, instance: Instance, started: float) -> None:
-        """Peak EWMA: a slower call counts at once, a faster one by how long ago the last was."""
+    def _measure(self, instance: Instance, started: float, *, failed: bool = False) -> None:
+        """Peak EWMA: a slower call counts at once, a faster one by how long ago the last was.
+
+        A failure that came fast says nothing about speed.
+        """
         now = self._clock()
         seconds = now - started
+        if instance not in self.instances or (failed and seconds < instance.latency):
+            return
         previous = self._measured_at.get(instance)
         self._measured_at[instance] = now
         if previous is None or seconds >= instance.latency:

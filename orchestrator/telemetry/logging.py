@@ -4,6 +4,8 @@ Our code logs events with fields; lines of libraries, which use the standard lib
 join the same stream in the same form. Neither payloads nor headers are ever logged.
 """
 
+import contextlib
+import json
 import logging
 import sys
 from typing import Any
@@ -50,7 +52,13 @@ def configure(section: Logging, process: str) -> None:
     ]
     last: list[Processor]
     if console:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        last = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stdout.isatty(),
+                # Rich's would show local variables: payloads and secrets.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     else:
         last = [
             structlog.processors.format_exc_info,
@@ -58,7 +66,7 @@ def configure(section: Logging, process: str) -> None:
         ]
     structlog.configure(
         processors=[*shared, *last],
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=lambda *_: _Lines(sys.stdout),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
@@ -81,8 +89,23 @@ def _join_standard_logging(shared: list[Processor], last: list[Processor], level
     logging.captureWarnings(capture=True)
 
 
+class _Lines(structlog.PrintLogger):
+    """Writes a line or loses it: a full disk or a closed pipe must fail no task."""
+
+    def msg(self, message: str) -> None:
+        """Write the line."""
+        with contextlib.suppress(OSError, ValueError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = error = critical = exception = msg
+
+
 def _json(event: EventDict, **_: Any) -> str:
-    return to_json(event, fallback=str).decode()
+    try:
+        return to_json(event, fallback=str, inf_nan_mode="strings").decode()
+    except ValueError:
+        # Half a character, from a path or a header that was not UTF-8: escaped, it can be written.
+        return json.dumps(event, default=str)
 
 
 def get_logger(name: str) -> FilteringBoundLogger:

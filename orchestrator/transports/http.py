@@ -2,12 +2,13 @@
 
 import asyncio
 import email.utils
+import io
 import re
 from datetime import UTC, datetime
 
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from orchestrator.errors import (
     AgentDisconnected,
@@ -20,6 +21,7 @@ from orchestrator.errors import (
     ReplyTooLarge,
     ReplyUnreadable,
 )
+from orchestrator.json_text import decode
 from orchestrator.transports import AgentRequest, AgentResponse
 
 USER_AGENT = "orchestration-agent"
@@ -30,6 +32,7 @@ CONNECT_SECONDS = 10.0
 _HEADER_BYTES = 32 * 1024
 _EXCERPT_BYTES = 4 * EXCERPT_CHARACTERS
 _EXCERPT_SECONDS = 1.0
+_LARGE_BODY_BYTES = 1024 * 1024
 _RETRYABLE_STATUSES = {408, 425}
 _TOO_MANY_REQUESTS = 429
 # Also what a terminal or a browser takes for control (C1, line separators, direction overrides),
@@ -64,7 +67,7 @@ class HttpTransport:
         try:
             async with self._open_session().post(
                 request.url,
-                data=to_json(request.payload),
+                data=_body(request),
                 headers=request.headers,
                 allow_redirects=False,
             ) as response:
@@ -108,7 +111,7 @@ class HttpTransport:
         if not body:
             return None
         try:
-            return from_json(body, allow_inf_nan=False)
+            return decode(body)
         except ValueError as error:
             raise ReplyUnreadable(
                 f"{who} answered {response.status} with {_one_line(response.content_type)} that is "
@@ -200,6 +203,12 @@ def retry_after_seconds(value: str | None, now: datetime) -> float | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - now).total_seconds())
+
+
+def _body(request: AgentRequest) -> bytes | io.BytesIO:
+    # aiohttp writes large bodies piece by piece only if they come as files.
+    body = to_json(request.payload)
+    return body if len(body) <= _LARGE_BODY_BYTES else io.BytesIO(body)
 
 
 def _who(request: AgentRequest) -> str:

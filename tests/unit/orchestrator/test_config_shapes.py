@@ -143,7 +143,8 @@ def test_rules_of_one_agent_share_their_instances(tmp_path: Path) -> None:
 
 def test_instances_that_are_given_are_kept(tmp_path: Path) -> None:
     """A whole URL in a rule adds nothing to an agent with instances of its own."""
-    text = "agents: {reader: {instances: [{url: 'http://h:1'}]}}\n" + (
+    text = (
+        "agents: {reader: {instances: [{url: 'http://h:1'}]}}\n"
         "routing_rules: [{pattern: p, target_agent: reader, endpoint: 'http://h:2/a'}]\n"
     )
     agent = load_text(tmp_path, text).agents["reader"]

@@ -1,0 +1,41 @@
+"""JSON from outside, as strictly as everything behind it takes it."""
+
+import math
+import re
+from typing import Any
+
+from pydantic_core import from_json
+
+# Numbers that may be over 1.8e308: the parser makes infinity of them, which is not JSON.
+_HUGE = re.compile(rb"[eE]\+?\d{3}|\d{200}")
+
+
+def decode(body: bytes | bytearray) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, holds a number beyond a float, or nests deeper than what the
+            engine's converter can read when a model holds it.
+    """
+    try:
+        # Within one more level, as within a model.
+        [value] = from_json(b"[%b]" % bytes(body), allow_inf_nan=False)
+    except ValueError:
+        from_json(body, allow_inf_nan=False)  # says what is wrong where, if it is that
+        raise ValueError("nested too deep") from None
+    if _HUGE.search(body) and _has_infinity(value):
+        raise ValueError("number out of range")
+    return value
+
+
+def _has_infinity(value: Any) -> bool:
+    rest = [value]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, dict):
+            rest.extend(each.values())
+        elif isinstance(each, list):
+            rest.extend(each)
+        elif isinstance(each, float) and math.isinf(each):
+            return True
+    return False

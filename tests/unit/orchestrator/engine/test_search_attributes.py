@@ -1,0 +1,35 @@
+"""What tasks can be found by."""
+
+from orchestrator.engine import search_attributes
+from orchestrator.models import TaskRequest
+from tests.support.plans import plan
+
+
+def test_a_tasks_attributes() -> None:
+    """Agent, pattern, priority and tenant, as planned."""
+    task = TaskRequest(pattern="read", payload={}, tenant="team")
+    found = search_attributes.of_task(task, plan(priority=5))
+    expected = {
+        "OrchestratorAgent": "reader",
+        "OrchestratorPattern": "read",
+        "OrchestratorPriority": 5,
+        "OrchestratorTenant": "team",
+    }
+    assert expected == {pair.key.name: pair.value for pair in found.search_attributes}
+
+
+def test_a_task_without_a_pattern_has_no_pattern() -> None:
+    """An attribute that says nothing is not set."""
+    task = TaskRequest(payload={}, capabilities=("pdf",))
+    found = search_attributes.of_task(task, plan())
+    assert search_attributes.PATTERN not in [pair.key for pair in found.search_attributes]
+
+
+def test_the_command_that_registers_them() -> None:
+    """An operator can paste it."""
+    expected = (
+        "temporal operator search-attribute create --namespace team "
+        "--name OrchestratorAgent --type Keyword --name OrchestratorPattern --type Keyword "
+        "--name OrchestratorPriority --type Int --name OrchestratorTenant --type Keyword"
+    )
+    assert expected == search_attributes.registration_command("team")
