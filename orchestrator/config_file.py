@@ -1,28 +1,32 @@
 """Reading config.yaml: variables, overrides from the environment, and errors with their place."""
 
-import difflib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, SecretStr, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from orchestrator.config import Settings
+from orchestrator.config_problems import (
+    KeyPath,
+    contradictions,
+    dotted,
+    explain,
+    found_words,
+    keys_of,
+    real_path,
+    takes,
+)
 from orchestrator.errors import ConfigurationError, ConfigurationProblem
-from orchestrator.routing import kind_of, pattern_problem
 
 ENV_PREFIX = "ORCHESTRATOR_"
 _VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\{)")
 
 _INDEX = re.compile(r"[0-9]{1,6}")
-_PASSWORD = re.compile(r"(?<=//)[^/@\s]*@")
-
-KeyPath = tuple[str | int, ...]
 
 
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -47,11 +51,11 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
     except ValidationError as error:
         details = error.errors(include_url=False)
         document.problems += [
-            ConfigurationProblem(document.where(_real_path(each["loc"])), _explain(each))
+            ConfigurationProblem(document.where(real_path(each["loc"])), explain(each))
             for each in details
         ]
         raise ConfigurationError(document.problems) from None
-    document.problems += _contradictions(settings, document)
+    document.problems += contradictions(settings, document.where)
     if document.problems:
         raise ConfigurationError(document.problems)
     return settings
@@ -94,7 +98,7 @@ class _Document:
         if root is None or (isinstance(root, yaml.ScalarNode) and root.tag == _NULL):
             return
         if not isinstance(root, yaml.MappingNode):
-            raise _single(f"{self.path}:1", "found no mapping; allowed: " + _keys(Settings))
+            raise _single(f"{self.path}:1", "found no mapping; allowed: " + keys_of(Settings))
         self.data = self._plain(root, ())
 
     def _plain(self, node: yaml.Node, key: KeyPath) -> Any:
@@ -145,7 +149,7 @@ class _Document:
             # A variable's value has the type of its place: ${PORT:-8000} is a number, quoted or
             # not, and a key of digits is a text.
             tag = _resolved_tag(text)
-            if _takes(key, str) and (tag != _NULL or node.style is not None):
+            if takes(key, str) and (tag != _NULL or node.style is not None):
                 return text
         if tag not in _JSON_TAGS:
             return text
@@ -164,8 +168,8 @@ class _Document:
                 self.problems.append(
                     ConfigurationProblem(
                         self.where(key),
-                        f"found {_found(text)}; allowed: ${{NAME}}, ${{NAME:-default}}, and $$ for "
-                        "a dollar sign",
+                        f"found {found_words(text)}; allowed: ${{NAME}}, ${{NAME:-default}}, and "
+                        "$$ for a dollar sign",
                     )
                 )
                 return ""
@@ -198,7 +202,7 @@ class _Document:
             key = self._assign(parts, value)
             if (
                 key
-                and _takes(key, str)
+                and takes(key, str)
                 and not (_resolved_tag(text) == _NULL or _is_quoted(text, value))
             ):
                 self._assign(parts, text)
@@ -273,153 +277,3 @@ def _construct(tag: str, text: str, node: yaml.ScalarNode) -> Any:
 
 def _single(where: str, what: str) -> ConfigurationError:
     return ConfigurationError([ConfigurationProblem(where, what)])
-
-
-def dotted(key: KeyPath) -> str:
-    """``('routing_rules', 0, 'timeout')`` as ``routing_rules[0].timeout``."""
-    text = ""
-    for part in key:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
-_MARK = re.compile(r"\[key\]$|function-[a-z]+\[")
-
-
-def _real_path(loc: KeyPath) -> KeyPath:
-    """A validation error's location without the marks of validators and dictionary keys."""
-    return tuple(part for part in loc if isinstance(part, int) or not _MARK.match(part))
-
-
-def _explain(error: ErrorDetails) -> str:
-    """What was found and what is allowed, for one validation error."""
-    kind, context = error["type"], error.get("ctx", {})
-    if kind == "extra_forbidden":
-        return _unknown_key(_real_path(error["loc"]))
-    if kind == "missing":
-        return "is missing"
-    allowed = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    allowed = _PLAIN_WORDS.get(allowed, allowed)
-    if kind in {"literal_error", "enum"}:
-        allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ")
-    elif kind == "string_pattern_mismatch":
-        allowed = _PATTERN_WORDS.get(error["loc"][-1], f"text of the form {context['pattern']}")
-    elif kind == "value_error":
-        allowed = str(context["error"])
-    secret = _takes(_real_path(error["loc"]), SecretStr)
-    found = "a value that is not shown" if secret else _found(error["input"])
-    return f"found {found}; allowed: {allowed}"
-
-
-_PLAIN_WORDS = {"an object": "a mapping", "a valid array": "a list"}
-_PATTERN_WORDS: dict[str | int, str] = {
-    "address": "embedded, or host:port",
-    "path": "a path that begins with /",
-    "[key]": "a name of letters, digits, '_', '-' and '.'",
-    "target_agent": "a name of letters, digits, '_', '-' and '.'",
-    "namespace": "a name of letters, digits, '_', '-' and '.'",
-}
-
-
-def _found(value: Any) -> str:
-    text = _PASSWORD.sub("***@", json.dumps(value, ensure_ascii=False, default=str))
-    return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - one line of a terminal
-
-
-def _unknown_key(key: KeyPath) -> str:
-    model = _model_at(key[:-1])
-    if model is None:
-        return "unknown key"
-    close = difflib.get_close_matches(str(key[-1]), model.model_fields, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    return f"unknown key{hint}; allowed: {_keys(model)}"
-
-
-def _keys(model: type[BaseModel]) -> str:
-    return ", ".join(model.model_fields)
-
-
-def _model_at(key: KeyPath) -> type[BaseModel] | None:
-    """The model of a key's value: ('agents', 'x', 'health_check') is a HealthCheck."""
-    alternatives = _alternatives(_type_at(key))
-    return next((each for each in alternatives if _is_model(each)), None)
-
-
-def _takes(key: KeyPath, kind: type) -> bool:
-    """Whether a key's value is of the kind; texts, secrets, paths and choices all count as str."""
-    texts = (str, SecretStr, Path)
-    return any(
-        issubclass(each, texts if kind is str else kind)
-        for each in _alternatives(_type_at(key))
-        if isinstance(each, type)
-    )
-
-
-def _type_at(key: KeyPath) -> Any:
-    """The annotation of a key's value, None where the configuration has no such place."""
-    annotation: Any = Settings
-    for part in key:
-        annotation = next(
-            (inner for each in _alternatives(annotation) if (inner := _inside(each, part))), None
-        )
-    return annotation
-
-
-def _inside(annotation: Any, part: str | int) -> Any:
-    """The type of one part of a model, a dictionary or a tuple."""
-    if _is_model(annotation):
-        field = annotation.model_fields.get(part)
-        return field.annotation if field else None
-    arguments = get_args(annotation)
-    return {dict: arguments[1:2], tuple: arguments[:1]}.get(get_origin(annotation), (None,))[0]
-
-
-def _alternatives(annotation: Any) -> Iterator[Any]:
-    """What a union, optional or annotated type may be; the type of a literal's values."""
-    kind = get_origin(annotation)
-    if kind is Literal:
-        yield from map(type, get_args(annotation))
-    elif kind is None or kind in {dict, tuple}:
-        yield annotation
-    else:
-        for argument in get_args(annotation):
-            yield from _alternatives(argument)
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _contradictions(settings: Settings, document: _Document) -> Iterator[ConfigurationProblem]:
-    """What no single value shows: rules and agents that do not fit together."""
-    for name, agent in settings.agents.items():
-        if not agent.instances:
-            yield ConfigurationProblem(
-                document.where(("agents", name, "instances")),
-                "is missing; allowed: a list of {url: ...}, or a rule for the agent whose endpoint "
-                "is a whole URL",
-            )
-    seen: dict[tuple[str, str], int] = {}
-    for index, rule in enumerate(settings.routing_rules):
-        at: KeyPath = ("routing_rules", index)
-        if rule.target_agent not in settings.agents:
-            yield ConfigurationProblem(
-                document.where((*at, "target_agent")),
-                f"found '{rule.target_agent}', which has no instances; allowed: one of agents "
-                f"({', '.join(settings.agents) or 'none'}), or an endpoint that is a whole URL",
-            )
-        for name in rule.fallback_agents:
-            if name not in settings.agents:
-                yield ConfigurationProblem(
-                    document.where((*at, "fallback_agents")),
-                    f"found '{name}'; allowed: {', '.join(settings.agents)}",
-                )
-        problem = pattern_problem(rule.pattern, rule.match)
-        if problem:
-            yield ConfigurationProblem(document.where((*at, "pattern")), problem)
-        first = seen.setdefault((rule.pattern, kind_of(rule.pattern, rule.match)), index)
-        if first != index:
-            yield ConfigurationProblem(
-                document.where((*at, "pattern")),
-                f"'{rule.pattern}' is routed before, by routing_rules[{first}]",
-            )
