@@ -66,6 +66,9 @@ class AgentCalls:
             if _worker_stops():
                 raise _interrupted(call, instance_url, time.perf_counter() - started) from None
             raise
+        except Exception:
+            log.exception("attempt_broke", task_id=call.task_id, agent=call.agent)
+            raise
         return _reply(call, response, instance_url, time.perf_counter() - started)
 
     def _request(self, call: AgentCall, url: str) -> AgentRequest:

@@ -24,6 +24,8 @@ MAX_TIMEOUT_SECONDS = 30 * 24 * 3600.0
 
 Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY, strict=True)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS, allow_inf_nan=False, strict=True)]
+# Far beyond any use, and within what the engine and datetime can count.
+Duration = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 # The engine's fairness key holds at most 64 bytes.
 Tenant = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.@:-]+$")]
@@ -67,12 +69,18 @@ class BlockedBy(StrEnum):
 class RetryPlan(Model):
     """When the engine repeats a failed attempt: initial, then times backoff, up to the maximum."""
 
-    max_attempts: int = Field(ge=1)
-    initial_seconds: float = Field(gt=0)
-    backoff: float = Field(ge=1)
-    maximum_seconds: float = Field(gt=0)
+    max_attempts: int = Field(ge=1, le=1_000_000)
+    initial_seconds: Duration
+    backoff: float = Field(ge=1, le=1e6)
+    maximum_seconds: Duration
     jitter: float = Field(ge=0, le=1)
-    max_retry_after_seconds: float = Field(gt=0)
+    max_retry_after_seconds: Duration
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "RetryPlan":
+        if self.maximum_seconds < self.initial_seconds:
+            raise ValueError("maximum_seconds is less than initial_seconds")
+        return self
 
 
 class Plan(Model):
@@ -85,9 +93,9 @@ class Plan(Model):
     endpoint: str
     task_queue: str
     dispatch: Dispatch
-    attempt_timeout: float
-    deadline: float
-    priority: int
+    attempt_timeout: Duration
+    deadline: Duration
+    priority: Priority
     retry: RetryPlan
     chosen_by: str
 

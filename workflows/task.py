@@ -51,6 +51,7 @@ class OrchestrateTask:
         self._outcome: TaskOutcome | None = None
         self._error: ApplicationError | None = None
         self._updated_at: datetime = workflow.now()
+        self._course = ""
 
     @workflow.run
     async def run(self, task: Task | None = None) -> TaskOutcome:
@@ -95,7 +96,7 @@ class OrchestrateTask:
 
     def _announce(self, task: Task, plan: Plan) -> None:
         """Let the Web UI and the command line find and explain the task."""
-        workflow.set_current_details(
+        self._course = (
             f"**{summary(task, plan)}**, chosen by {plan.chosen_by}; priority {plan.priority}, "
             f"deadline {plan.deadline:g} s, up to {plan.retry.max_attempts} attempts of "
             f"{plan.attempt_timeout:g} s"
@@ -144,7 +145,9 @@ class OrchestrateTask:
         )
 
     def _completed(self, plan: Plan, reply: AgentReply) -> TaskOutcome:
-        self._enter(TaskState.COMPLETED)
+        self._enter(
+            TaskState.COMPLETED, f"at attempt {reply.attempt}, which took {reply.seconds:g} s"
+        )
         self._outcome = TaskOutcome(
             agent=plan.agent,
             result=reply.result,
@@ -169,18 +172,21 @@ class OrchestrateTask:
             kind = DEADLINE_EXCEEDED
         else:
             text = f"Failed after {_times(attempts)}: {message}"
-        # The text may quote the agent, which no log does; call_agent has logged each attempt.
-        self._log("task_failed", error_type=kind, attempts=attempts)
-        return self._failed(kind, text, self._outcome)
+        return self._failed(kind, text)
 
-    def _failed(self, kind: str | None, text: str, *details: TaskOutcome) -> ApplicationError:
-        self._enter(TaskState.FAILED)
+    def _failed(self, kind: str | None, text: str) -> ApplicationError:
+        self._enter(TaskState.FAILED, text)
+        # The text may quote the agent, which no log does; call_agent has logged each attempt.
+        attempts = self._outcome.attempts if self._outcome else 0
+        self._log("task_failed", error_type=kind, attempts=attempts)
+        details = (self._outcome,) if self._outcome else ()
         self._error = ApplicationError(text, *details, type=kind, non_retryable=True)
         return self._error
 
-    def _enter(self, state: TaskState) -> None:
+    def _enter(self, state: TaskState, news: str = "") -> None:
         self._state = state
         self._updated_at = workflow.now()
+        workflow.set_current_details(f"{self._course}\n\n**{state.capitalize()}** {news}".strip())
 
     def _log(self, event: str, **fields: object) -> None:
         if not workflow.unsafe.is_replaying():

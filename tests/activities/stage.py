@@ -31,7 +31,7 @@ class Caller:
         """The environment of one attempt that starts now."""
         environment = ActivityEnvironment()
         now = datetime.now(UTC)
-        defaults = {
+        defaults: dict[str, Any] = {
             "attempt": attempt,
             "schedule_to_close_timeout": timedelta(hours=1),
             "scheduled_time": now,

@@ -178,9 +178,13 @@ async def test_an_agent_that_this_process_does_not_know_is_retryable() -> None:
 
 async def test_instances_take_turns_over_the_attempts_of_a_task() -> None:
     """Every attempt selects anew."""
-    async with Agent(Reply(status=503)) as one, Agent(Reply(status=503)) as two:
-        async with calling(one.url, two.url) as caller:
-            errors = [await caller.failure(call(), attempt=n) for n in (1, 2, 3)]
+    busy = Reply(status=503)
+    async with (
+        Agent(busy) as one,
+        Agent(busy) as two,
+        calling(one.url, two.url) as caller,
+    ):
+        errors = [await caller.failure(call(), attempt=n) for n in (1, 2, 3)]
     assert [one.url, two.url, one.url] == [error.details[0].instance for error in errors]
 
 

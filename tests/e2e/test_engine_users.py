@@ -173,6 +173,7 @@ async def test_the_web_ui_tells_a_tasks_story(
             driver.get(f"{address}/{task_id}")
             wait.until(lambda d: d.find_elements(By.PARTIAL_LINK_TEXT, "User Metadata"))[0].click()
             summarised = wait.until(lambda d: "work → test_agent" in framed_text(d))
+            wait.until(lambda d: "Completed at attempt 1" in framed_text(d))
             return bool(listed), bool(summarised)
 
     assert (True, True) == await asyncio.to_thread(look)

@@ -17,7 +17,6 @@ from orchestrator.engine.connect import connect
 from orchestrator.engine.converter import data_converter
 from tests.support.stack import free_port
 
-IDENTITY = "tests"
 STOP_SECONDS = 20
 
 
@@ -60,6 +59,6 @@ def development_server(directory: Path) -> Iterator[Temporal]:
             server.wait()
 
 
-async def client_of(temporal: Temporal) -> Client:
+async def client_of(temporal: Temporal, identity: str = "tests") -> Client:
     """A client as our processes have it."""
-    return await connect(temporal, IDENTITY)
+    return await connect(temporal, identity)

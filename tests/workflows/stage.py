@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from temporalio import activity
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
@@ -23,7 +24,7 @@ from orchestrator.routing import WORKFLOW_QUEUE, Routes, agent_queue
 from tests.support.plans import AGENT
 from workflows.hosting import WORKFLOWS
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 12.0
 SETTINGS = Settings(
     agents={AGENT: Agent(instances=(Instance(url="http://127.0.0.1:9"),), capabilities=("text",))},
     routing_rules=(Rule(pattern="read_pdf", target_agent=AGENT, endpoint="/read", priority=2),),
@@ -107,6 +108,14 @@ class Calls:
         finally:
             self.ended.set()
 
+    async def in_silence(self, _: AgentCall) -> AgentReply:
+        """A behaviour: hang without a sign of life, as a worker that died does."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+        raise AssertionError
+
     async def in_spite_of_cancellation(self, call: AgentCall) -> AgentReply:
         """A behaviour: the agent's answer comes together with the cancellation."""
         try:
@@ -119,7 +128,10 @@ class Calls:
 async def hosted(
     client: Client, calls: Calls, *, agent_worker: bool = True, sandboxed: bool = True
 ) -> AsyncIterator[None]:
-    """Workers for the workflow queue and, if wanted, for the agent's."""
+    """Workers for the workflow queue and, if wanted, for the agent's.
+
+    The sandbox has its own copy of workflows.options: tests that change one run outside of it.
+    """
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
             Worker(
@@ -160,8 +172,13 @@ async def start(client: Client, *arguments: Any, **options: Any) -> WorkflowHand
 
 async def run(client: Client, *arguments: Any) -> Any:
     """The result of a task that must complete."""
-    handle = await start(client, *arguments)
-    return await handle.result()
+    return await result_of(await start(client, *arguments))
+
+
+async def result_of(handle: WorkflowHandle[Any, Any]) -> Any:
+    """The result of a started workflow, with a deadline by the real clock."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        return await handle.result()
 
 
 async def failed(client: Client, *arguments: Any) -> ApplicationError:
@@ -171,12 +188,11 @@ async def failed(client: Client, *arguments: Any) -> ApplicationError:
 
 async def failure_of(handle: WorkflowHandle[Any, Any]) -> ApplicationError:
     """The failure of a started task that must fail."""
-    try:
-        result = await handle.result()
-    except WorkflowFailureError as error:
-        assert isinstance(error.cause, ApplicationError), repr(error.cause)
-        return error.cause
-    raise AssertionError(f"completed with {result}")
+    with pytest.raises(WorkflowFailureError) as caught:
+        await result_of(handle)
+    cause = caught.value.cause
+    assert isinstance(cause, ApplicationError), repr(cause)
+    return cause
 
 
 async def events(handle: WorkflowHandle[Any, Any]) -> list[str]:
@@ -185,6 +201,21 @@ async def events(handle: WorkflowHandle[Any, Any]) -> list[str]:
         EventType.Name(event.event_type).removeprefix("EVENT_TYPE_")
         async for event in handle.fetch_history_events()
     ]
+
+
+async def scheduled(handle: WorkflowHandle[Any, Any]) -> None:
+    """Wait until the call is in the agent's queue."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        async for event in handle.fetch_history_events(wait_new_event=True):
+            if event.HasField("activity_task_scheduled_event_attributes"):
+                return
+
+
+async def cancelled(handle: WorkflowHandle[Any, Any]) -> None:
+    """Wait for the end of a task that must end as cancelled."""
+    with pytest.raises(WorkflowFailureError) as caught:
+        await result_of(handle)
+    assert isinstance(caught.value.cause, CancelledError), repr(caught.value.cause)
 
 
 async def happened(event: asyncio.Event) -> None:

@@ -1,0 +1,62 @@
+"""Recorded histories still replay: tasks that are under way survive a new version of the code."""
+
+from pathlib import Path
+
+import pytest
+from temporalio import workflow
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from orchestrator.engine.converter import data_converter
+from tests.histories.record import FOLDER, path_of
+from tests.histories.scenarios import SCENARIOS
+from tests.replay.changed_workflow import SleepsFirst
+from workflows.hosting import WORKFLOWS
+
+HISTORIES = sorted(FOLDER.glob("*.json"))
+RUNNERS = {"sandboxed": SandboxedWorkflowRunner, "unsandboxed": UnsandboxedWorkflowRunner}
+
+
+def history_of(path: Path) -> WorkflowHistory:
+    """The history in a file."""
+    return WorkflowHistory.from_json(path.stem, path.read_text())
+
+
+async def replay(path: Path, runner: WorkflowRunner, *workflows: type) -> None:
+    """Replay one history; raises when the workflow now does something else."""
+    replayer = Replayer(workflows=workflows, workflow_runner=runner, data_converter=data_converter)
+    await replayer.replay_workflow(history_of(path))
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+async def test_a_recorded_history_replays(path: Path, runner: str) -> None:
+    """With the workflows as they are now, in the sandbox and outside it."""
+    await replay(path, RUNNERS[runner](), *WORKFLOWS)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_scenario_has_its_history(scenario: str) -> None:
+    """`make histories` was run after the scenario was added."""
+    assert path_of(scenario).is_file()
+
+
+def test_every_history_has_its_scenario() -> None:
+    """A history that nobody can record again is of no use."""
+    assert {path_of(name) for name in SCENARIOS} == set(HISTORIES)
+
+
+@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+def test_a_history_shows_nothing_of_the_machine_it_was_recorded_on(path: Path) -> None:
+    """Neither where the code lay nor who ran it."""
+    text = path.read_text()
+    assert [] == [word for word in ("/site-packages/", "/home/", "stackTrace") if word in text]
+    assert "@recorder" in text
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+async def test_a_changed_workflow_does_not_replay(runner: str) -> None:
+    """So this gate can fail."""
+    with pytest.raises(workflow.NondeterminismError):
+        await replay(path_of("completed_queued"), RUNNERS[runner](), SleepsFirst)
