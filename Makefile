@@ -38,7 +38,7 @@ test: install-dev  ## format check, lint, types, import layers, all tests, cover
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadscope
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
