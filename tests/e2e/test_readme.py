@@ -79,7 +79,7 @@ async def test_the_faulty_example_gets_through_at_the_third_attempt(shipped: Sta
     _, output = await shell(second, shipped)
     status = json.loads(output)
 
-    assert ("completed", 3) == (status["status"], status["attempts"])
+    assert ("completed", 3) == (status["status"], status["attempts"]), output
 
 
 @pytest.mark.parametrize("pattern", sorted(CATALOG))
@@ -94,7 +94,7 @@ async def test_every_documented_pattern_completes(shipped: Stack, pattern: str) 
         )
 
     status = response.json()
-    assert ("completed", entry.agent) == (status["status"], status["agent"]), status
+    assert ("completed", entry.agent) == (status["status"], status["agent"]), json.dumps(status)
 
 
 async def test_the_documented_python_client_works(shipped: Stack) -> None:
