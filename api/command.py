@@ -14,7 +14,13 @@ import uvloop
 
 from api.app import create_app
 from api.services import open_services
-from orchestrator.cli import config_option, listen_options, plain_errors, settings_of
+from orchestrator.cli import (
+    config_option,
+    environment_of,
+    listen_options,
+    plain_errors,
+    settings_of,
+)
 from orchestrator.config import Settings
 from orchestrator.errors import StartupError
 from orchestrator.parts import metrics_server, stop_on_signals
@@ -40,7 +46,7 @@ def command(config_path: Path | None, host: str | None, port: int | None) -> Non
       orchestrator api
       orchestrator api --config production.yaml --host 0.0.0.0 --port 8000
     """
-    settings = settings_of(config_path, host, port)
+    settings = settings_of(config_path, environment_of(host, port))
     logging.configure(settings.logging, "api")
     uvloop.run(serve(settings))
 

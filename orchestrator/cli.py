@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -85,22 +85,29 @@ def listen_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return host(port(command))
 
 
-def settings_of(
-    config_path: Path | None, host: str | None = None, port: int | None = None
-) -> Settings:
+def environment_of(host: str | None = None, port: int | None = None) -> dict[str, str]:
+    """This process's environment with options of the command line on top."""
+    environment = dict(os.environ)
+    if host:
+        environment["ORCHESTRATOR_AGENT__HOST"] = host
+    if port:
+        environment["ORCHESTRATOR_AGENT__PORT"] = str(port)
+    return environment
+
+
+def config_file(config_path: Path | None) -> Path | None:
+    """The file that was named, or ./config.yaml if it is there."""
+    default = Path("config.yaml")
+    return config_path or (default if default.exists() else None)
+
+
+def settings_of(config_path: Path | None, environment: Mapping[str, str] = os.environ) -> Settings:
     """Load the settings that a command's options name.
 
     Raises:
         ConfigurationError: they are wrong.
     """
-    default = Path("config.yaml")
-    path = config_path or (default if default.exists() else None)
-    environ = dict(os.environ)
-    if host:
-        environ["ORCHESTRATOR_AGENT__HOST"] = f'"{host}"'
-    if port:
-        environ["ORCHESTRATOR_AGENT__PORT"] = str(port)
-    return load(path, environ)
+    return load(config_file(config_path), environment)
 
 
 def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:

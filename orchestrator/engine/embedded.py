@@ -38,6 +38,8 @@ DYNAMIC_CONFIG = {
     "matching.numTaskqueueWritePartitions": "1",
     # Tenants take turns within a priority.
     "matching.enableFairness": "true",
+    # A worker that stops takes its polls back first, so that no task is handed to one that left.
+    "frontend.enableCancelWorkerPollsOnShutdown": "true",
 }
 
 

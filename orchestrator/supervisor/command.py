@@ -1,7 +1,6 @@
 """The command ``orchestrator run``."""
 
 import asyncio
-import os
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
@@ -10,7 +9,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.cli import config_option, listen_options, plain_errors, settings_of
+from orchestrator.cli import (
+    config_file,
+    config_option,
+    environment_of,
+    listen_options,
+    plain_errors,
+    settings_of,
+)
 from orchestrator.config import Settings
 from orchestrator.config_command import not_in_effect
 from orchestrator.supervisor.supervisor import (
@@ -73,23 +79,18 @@ def run(
       orchestrator run --config my.yaml --no-agents
       orchestrator run --data-dir /var/lib/orchestrator --port 9000
     """
-    environment = os.environ
+    environment = environment_of(host, port)
     if data_dir:
         environment["ORCHESTRATOR_STORAGE__DATA_DIR"] = str(data_dir.resolve())
-    if host:
-        environment["ORCHESTRATOR_AGENT__HOST"] = host
-    if port:
-        environment["ORCHESTRATOR_AGENT__PORT"] = str(port)
     environment.setdefault("SAMPLE_AGENTS_URL", f"http://127.0.0.1:{agents_port}")
-    settings = settings_of(config_path)
+    settings = settings_of(config_path, environment)
     logging.configure(settings.logging, "run")
     for note in not_in_effect(settings):
         log.warning("not_in_effect", note=note)
     wanted = not no_agents and uses_sample_agents(settings, agents_port)
-    default = Path("config.yaml")
     supervisor = Supervisor(
         settings,
-        config_path or (default if default.exists() else None),
+        config_file(config_path),
         environment,
         agents_port if wanted else None,
     )

@@ -60,6 +60,15 @@ async def ends_of(api: httpx.AsyncClient, ids: list[str]) -> dict[str, dict[str,
     return dict(zip(ids, await asyncio.gather(*map(one, ids)), strict=True))
 
 
+async def called(agent: Agent, task_id: str) -> None:
+    """Return when the task's first call is under way; health checks are calls as well."""
+
+    async def under_way() -> bool:
+        return bool(agent.calls_of(task_id))
+
+    await eventually(under_way)
+
+
 def slowly(_: Call) -> Reply:
     """Slow enough that some calls are in flight whenever something is killed."""
     return Reply(delay=0.3)
@@ -188,15 +197,30 @@ async def test_a_worker_stopped_politely_finishes_its_calls(tmp_path: Path) -> N
                 await api.post("/orchestrate", json={"pattern": "work", "payload": {}})
             ).json()["task_id"]
 
-            async def under_way() -> bool:
-                return bool(agent.calls_of(task_id))
-
-            await eventually(under_way)
+            await called(agent, task_id)
             os.kill(stack.pid_of("worker"), signal.SIGTERM)
             ends = await ends_of(api, [task_id])
 
         assert ("completed", 1) == (ends[task_id]["status"], ends[task_id]["attempts"])
         assert 1 == len(agent.calls_of(task_id))
+
+
+async def test_a_polite_restart_under_load_costs_no_attempt(tmp_path: Path) -> None:
+    """No call is handed to a worker that has just left: each is made once."""
+    async with Agent(Reply(delay=0.05)) as agent, running(tmp_path, config(agent)) as stack:
+        async with stack.client() as api:
+            submissions = asyncio.create_task(submit_many(api, 150))
+            await eventually(lambda: _at_least(agent, 30))
+            os.kill(stack.pid_of("worker"), signal.SIGTERM)
+            ends = await ends_of(api, await submissions)
+
+        assert {("completed", 1): 150} == Counter(
+            (end["status"], end["attempts"]) for end in ends.values()
+        )
+
+
+async def _at_least(agent: Agent, calls: int) -> bool:
+    return len(agent.calls) >= calls
 
 
 async def test_a_call_that_outlasts_the_grace_goes_to_the_next_worker_at_once(
@@ -207,7 +231,7 @@ async def test_a_call_that_outlasts_the_grace_goes_to_the_next_worker_at_once(
         settings = {**agent_config(agent.url), "temporal": {"shutdown_grace": 0.5}}
         async with running(tmp_path, settings) as stack, stack.client() as api:
             task_id = (await submit_many(api, 1))[0]
-            await agent.called()
+            await called(agent, task_id)
             os.kill(stack.pid_of("worker"), signal.SIGTERM)
             began = time.monotonic()
             ends = await ends_of(api, [task_id])
@@ -224,7 +248,7 @@ async def test_the_engine_keeps_its_tasks_over_a_restart_of_everything(tmp_path:
         await stack.start()
         async with stack.client() as api:
             task_id = (await submit_many(api, 1))[0]
-            await agent.called()
+            await called(agent, task_id)
         assert 0 == await stack.stop()
         await stack.start()
         async with stack.client() as api:
