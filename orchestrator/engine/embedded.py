@@ -38,7 +38,8 @@ DYNAMIC_CONFIG = {
     "matching.numTaskqueueWritePartitions": "1",
     # Tenants take turns within a priority.
     "matching.enableFairness": "true",
-    # A worker that stops takes its polls back first, so that no task is handed to one that left.
+    # A worker that stops takes its polls back first: a call handed to one that has left would wait
+    # for a missed heartbeat. On a busy machine a few still are.
     "frontend.enableCancelWorkerPollsOnShutdown": "true",
 }
 
