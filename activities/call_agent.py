@@ -197,6 +197,10 @@ def _interrupted(call: AgentCall, instance: str | None, seconds: float) -> Appli
 @asynccontextmanager
 async def _heartbeats() -> AsyncIterator[None]:
     """Tell the engine that the call lives, which is also how a cancellation gets here."""
+    if activity.info().is_local:
+        # The workflow's own worker makes the call, and hears of both by itself.
+        yield
+        return
     beating = asyncio.create_task(_beat())
     try:
         yield

@@ -18,11 +18,12 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -36,33 +37,46 @@ _IDLE_QUEUE = "bench-nobody"
 
 
 class Agent:
-    """An agent that notes when a call arrived."""
+    """The agent's process, and the times that it reports."""
 
-    def __init__(self) -> None:
-        self.arrived: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
+        self.url = url
+        self._process = process
 
-    async def work(self, _: web.Request) -> web.Response:
-        """Answer at once."""
-        if not self.arrived.done():
-            self.arrived.set_result(time.perf_counter())
-        return web.json_response({})
+    async def arrival(self) -> int:
+        """Nanoseconds of the monotonic clock at which the next call arrived."""
+        return int(await self._output().readline())
+
+    def _output(self) -> asyncio.StreamReader:
+        assert self._process.stdout is not None  # noqa: S101 - it was asked for
+        return self._process.stdout
+
+
+@asynccontextmanager
+async def agent_process() -> AsyncIterator[Agent]:
+    """An agent apart, so that it does not wait for what this process does."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.agent"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None  # noqa: S101 - they were asked for
+    assert process.stdout is not None  # noqa: S101
+    try:
+        yield Agent(process, (await process.stdout.readline()).decode().strip())
+    finally:
+        process.stdin.close()
+        await process.wait()
 
 
 async def measure(rounds: int, warmup: int) -> dict[str, list[float]]:
     """Milliseconds by kind."""
-    agent = Agent()
-    app = web.Application()
-    app.router.add_post("/work", agent.work)
-    app.router.add_get("/health", agent.work)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
     with tempfile.TemporaryDirectory() as directory:
-        async with running(Path(directory), agent_config(f"http://{host}:{port}")) as stack:
-            times = await _rounds(stack, agent, rounds, warmup)
-    await runner.cleanup()
-    return times
+        async with (
+            agent_process() as agent,
+            running(Path(directory), agent_config(agent.url)) as stack,
+        ):
+            return await _rounds(stack, agent, rounds, warmup)
 
 
 async def _rounds(stack: Stack, agent: Agent, rounds: int, warmup: int) -> dict[str, list[float]]:
@@ -76,33 +90,32 @@ async def _rounds(stack: Stack, agent: Agent, rounds: int, warmup: int) -> dict[
                 "queued": await _submit(session, stack, agent, "work"),
             }
             if number >= warmup:
-                for kind, seconds in found.items():
-                    times[kind].append(seconds * 1000)
+                for kind, nanoseconds in found.items():
+                    times[kind].append(nanoseconds / 1e6)
     return times
 
 
-async def _start(client: Client) -> float:
-    began = time.perf_counter()
+async def _start(client: Client) -> int:
+    began = time.monotonic_ns()
     handle = await client.start_workflow(
         "Nobody", PAYLOAD, id=str(uuid.uuid4()), task_queue=_IDLE_QUEUE
     )
-    seconds = time.perf_counter() - began
+    nanoseconds = time.monotonic_ns() - began
     await handle.terminate()
-    return seconds
+    return nanoseconds
 
 
-async def _submit(session: aiohttp.ClientSession, stack: Stack, agent: Agent, name: str) -> float:
-    agent.arrived = asyncio.get_running_loop().create_future()
-    began = time.perf_counter()
+async def _submit(session: aiohttp.ClientSession, stack: Stack, agent: Agent, name: str) -> int:
+    began = time.monotonic_ns()
     request = {"pattern": name, "payload": PAYLOAD}
     async with session.post(f"{stack.url}/orchestrate", json=request) as response:
         answer = await response.json()
-    seconds = await agent.arrived - began
+    nanoseconds = await agent.arrival() - began
     # The next round begins when this task has ended.
     headers = {"Prefer": "wait=30"}
     async with session.get(f"{stack.url}/status/{answer['task_id']}", headers=headers) as response:
         await response.read()
-    return seconds
+    return nanoseconds
 
 
 def summary(times: dict[str, list[float]]) -> dict[str, Any]:
