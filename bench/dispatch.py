@@ -23,12 +23,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from temporalio.client import Client
+from temporalio.client import Client as Temporal
 
+from bench.client import Client
 from tests.support.stack import Stack, agent_config, running
 
 PAYLOAD = {"text": "a small payload", "number": 1}
@@ -80,24 +80,25 @@ async def measure(rounds: int, warmup: int) -> dict[str, list[float]]:
 
 
 async def _rounds(stack: Stack, agent: Agent, rounds: int, warmup: int) -> dict[str, list[float]]:
-    client = await Client.connect(stack.engine)
+    engine = await Temporal.connect(stack.engine)
+    api = await Client.connect(stack.url)
     times: dict[str, list[float]] = {"start": [], "inline": [], "queued": []}
-    async with aiohttp.ClientSession() as session:
-        for number in track(range(warmup + rounds), "Measuring", console=Console(stderr=True)):
-            found = {
-                "start": await _start(client),
-                "inline": await _submit(session, stack, agent, "fast"),
-                "queued": await _submit(session, stack, agent, "work"),
-            }
-            if number >= warmup:
-                for kind, nanoseconds in found.items():
-                    times[kind].append(nanoseconds / 1e6)
+    for number in track(range(warmup + rounds), "Measuring", console=Console(stderr=True)):
+        found = {
+            "start": await _start(engine),
+            "inline": await _submit(api, agent, "fast"),
+            "queued": await _submit(api, agent, "work"),
+        }
+        if number >= warmup:
+            for kind, nanoseconds in found.items():
+                times[kind].append(nanoseconds / 1e6)
+    api.close()
     return times
 
 
-async def _start(client: Client) -> int:
+async def _start(engine: Temporal) -> int:
     began = time.monotonic_ns()
-    handle = await client.start_workflow(
+    handle = await engine.start_workflow(
         "Nobody", PAYLOAD, id=str(uuid.uuid4()), task_queue=_IDLE_QUEUE
     )
     nanoseconds = time.monotonic_ns() - began
@@ -105,16 +106,12 @@ async def _start(client: Client) -> int:
     return nanoseconds
 
 
-async def _submit(session: aiohttp.ClientSession, stack: Stack, agent: Agent, name: str) -> int:
+async def _submit(api: Client, agent: Agent, pattern: str) -> int:
     began = time.monotonic_ns()
-    request = {"pattern": name, "payload": PAYLOAD}
-    async with session.post(f"{stack.url}/orchestrate", json=request) as response:
-        answer = await response.json()
+    task = await api.request("POST", "/orchestrate", {"pattern": pattern, "payload": PAYLOAD})
     nanoseconds = await agent.arrival() - began
     # The next round begins when this task has ended.
-    headers = {"Prefer": "wait=30"}
-    async with session.get(f"{stack.url}/status/{answer['task_id']}", headers=headers) as response:
-        await response.read()
+    await api.request("GET", f"/status/{task['task_id']}", headers="Prefer: wait=30\r\n")
     return nanoseconds
 
 
