@@ -78,7 +78,9 @@ async def serve(settings: Settings) -> None:
             log.info("api_ready", url=f"http://{settings.agent.host}:{settings.agent.port}")
             _warn_if_open(settings)
             stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {serving, stopping, services.workflows}, return_when=asyncio.FIRST_COMPLETED
+            )
             server.should_exit = True
             await serving
             stopping.cancel()

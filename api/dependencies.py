@@ -1,5 +1,6 @@
 """What the routers work with; made once, by the application's lifespan."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,6 +22,8 @@ class Services:
     tasks: Tasks
     overview: Overview
     agent_health: AgentHealth
+    workflows: asyncio.Task[None]
+    """The workflow worker beside the API; it ends early only when the engine refuses it."""
 
 
 async def services(request: Request) -> Services:

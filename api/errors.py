@@ -6,14 +6,13 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from orchestrator.engine.converter import problems
 from orchestrator.engine.tasks import InvalidCursor
 from orchestrator.errors import (
+    EngineRefused,
     EngineUnavailable,
     IdempotencyConflict,
     OrchestratorError,
@@ -32,6 +31,7 @@ STATUSES: dict[type[Exception], HTTPStatus] = {
     TaskNotFound: HTTPStatus.NOT_FOUND,
     IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     EngineUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    EngineRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 
 log = get_logger(__name__)
@@ -56,7 +56,7 @@ def status_of(error: Exception) -> int:
     """The HTTP status that an error is answered with."""
     if isinstance(error, HTTPException):
         return error.status_code
-    if isinstance(error, ValidationError):
+    if isinstance(error, RequestValidationError):
         return HTTPStatus.UNPROCESSABLE_ENTITY
     return STATUSES.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
 
@@ -72,20 +72,12 @@ def _domain(_: Request, error: Exception) -> Response:
 
 
 def _invalid(_: Request, error: Exception) -> Response:
-    if isinstance(error, RequestValidationError):
-        found = [
-            {"field": ".".join(map(str, each["loc"])), "message": each["msg"]}
-            for each in error.errors()
-        ]
-        lines = [f"{each['field']}: {each['message']}" for each in found]
-    elif isinstance(error, ValidationError):
-        found = [
-            {"field": ".".join(map(str, each["loc"])), "message": each["msg"]}
-            for each in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
-        lines = problems(error)
-    else:
-        found, lines = [], [str(error)]
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for no other
+    found = [
+        {"field": ".".join(map(str, each["loc"])), "message": each["msg"]}
+        for each in error.errors()
+    ]
+    lines = [": ".join(filter(None, each.values())) for each in found]
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(lines), errors=found)
 
 
@@ -109,7 +101,6 @@ def install(app: FastAPI) -> None:
     """Register all handlers."""
     app.add_exception_handler(OrchestratorError, _domain)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(ValidationError, _invalid)
     app.add_exception_handler(InvalidCursor, _cursor)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)

@@ -122,7 +122,9 @@ SUBMIT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "It ended while we waited", "model": TaskStatus, **_json(done=_COMPLETED)},
     202: {"description": "The engine has the task", **_json(queued=_QUEUED)},
     400: _problem(400, "Bad Request", "Unknown pattern 'upload_pfd'; did you mean 'upload_pdf'?"),
-    413: _problem(413, "Content Too Large", "The task is 2,100,000 bytes; at most 1,900,000"),
+    413: _problem(
+        413, "Content Too Large", "2,100,000 bytes are too many; at most 1,900,000 are accepted"
+    ),
     415: _problem(415, "Unsupported Media Type", "Content-Type is text/xml; send application/json"),
     422: _INVALID,
     503: _UNREACHABLE,

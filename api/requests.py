@@ -5,14 +5,19 @@ import json
 import re
 import uuid
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from orchestrator.errors import PayloadTooLarge
 from orchestrator.json_text import decode
-from orchestrator.models import TaskRequest
+from orchestrator.models import Model, TaskRequest
+
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 MAX_WAIT_SECONDS = 60
 MAX_KEY_CHARACTERS = 255
@@ -38,10 +43,13 @@ async def json_object(request: Request, max_bytes: int) -> dict[str, Any]:
     if announced.isdecimal() and int(announced) > max_bytes:
         raise PayloadTooLarge(int(announced), max_bytes)
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise PayloadTooLarge(len(body), max_bytes)
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > max_bytes:
+                raise PayloadTooLarge(len(body), max_bytes)
+    except ClientDisconnect:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "The body did not arrive whole") from None
     try:
         found = decode(body)
     except ValueError as error:
@@ -54,6 +62,20 @@ async def json_object(request: Request, max_bytes: int) -> dict[str, Any]:
             f"The body is {'null' if found is None else type(found).__name__}; send a JSON object",
         )
     return found
+
+
+def validated(model: type[AnyModel], body: dict[str, Any]) -> AnyModel:
+    """The body as a model.
+
+    Raises:
+        RequestValidationError: with every misfit; the values themselves are not repeated.
+    """
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise RequestValidationError(
+            error.errors(include_url=False, include_input=False, include_context=False)
+        ) from None
 
 
 def wait_seconds(request: Request) -> int:

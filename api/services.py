@@ -13,6 +13,7 @@ from orchestrator.config import Settings
 from orchestrator.engine.connect import connect
 from orchestrator.engine.overview import Overview
 from orchestrator.engine.tasks import Tasks
+from orchestrator.errors import StartupError
 from orchestrator.parts import grace_of, http_transport, secret_headers
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import Routes
@@ -35,8 +36,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     worker = workflow_worker(client, calls, PlanResolver(routes), grace_of(settings))
     running = asyncio.create_task(worker.run())
     try:
-        yield Services(settings, routes, tasks, overview, AgentHealth(settings, transport.probe))
+        health = AgentHealth(settings, transport.probe)
+        yield Services(settings, routes, tasks, overview, health, running)
     finally:
         await worker.shutdown()
-        await running
+        await asyncio.gather(running, return_exceptions=True)
         await transport.close()
+    if error := running.exception():
+        raise StartupError(f"The engine refused the API's workflow worker: {error}") from error

@@ -1,5 +1,6 @@
 """Submit a task, follow it, list tasks, cancel one."""
 
+import contextlib
 import time
 import uuid
 from datetime import UTC, datetime
@@ -19,9 +20,11 @@ from api.requests import (
     json_object,
     task_id_of,
     traceparent,
+    validated,
     wait_seconds,
 )
 from orchestrator.engine.tasks import Submitted, TaskFilter
+from orchestrator.errors import EngineUnavailable
 from orchestrator.models import Model, Task, TaskPage, TaskRequest, TaskState, TaskStatus
 from orchestrator.telemetry import metrics
 from orchestrator.telemetry.logging import get_logger
@@ -29,8 +32,11 @@ from orchestrator.telemetry.logging import get_logger
 router = APIRouter(tags=["tasks"])
 log = get_logger(__name__)
 
-FINAL = {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED}
 MAX_PAGE = 500
+# What the engine can compare times with, whatever their zone.
+_EARLIEST, _LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+FilterText = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 TaskId = Annotated[
     str, Path(min_length=1, max_length=500, description="As POST /orchestrate gave it")
@@ -70,7 +76,7 @@ async def orchestrate(request: Request, services: ServicesDependency) -> Respons
 
 async def _submit(request: Request, services: Services) -> tuple[Task, Submitted]:
     body = await json_object(request, services.settings.limits.max_payload_bytes)
-    task_request = TaskRequest.model_validate(body)
+    task_request = validated(TaskRequest, body)
     plan = services.routes.plan(task_request)
     key = idempotency_key(request)
     task = Task.model_construct(
@@ -97,8 +103,10 @@ async def _answer(request: Request, services: Services, submitted: Submitted) ->
     status = submitted.status
     if wait := wait_seconds(request):
         headers["Preference-Applied"] = f"wait={wait}"
-        status = await services.tasks.status(task_id, wait)
-    code = HTTPStatus.OK if status.status in FINAL else HTTPStatus.ACCEPTED
+        # The task is durable: failing to watch it must not read as failing to take it.
+        with contextlib.suppress(EngineUnavailable):
+            status = await services.tasks.status(task_id, wait)
+    code = HTTPStatus.OK if status.status.is_final else HTTPStatus.ACCEPTED
     return document(status, code, headers)
 
 
@@ -126,13 +134,14 @@ async def status(task_id: TaskId, request: Request, services: ServicesDependency
 )
 async def tasks(
     services: ServicesDependency,
-    agent: str | None = None,
-    pattern: str | None = None,
+    agent: FilterText = None,
+    pattern: FilterText = None,
     status: TaskState | None = None,
-    tenant: str | None = None,
+    tenant: FilterText = None,
     priority: Annotated[int | None, Query(ge=1, le=5)] = None,
     since: Annotated[
-        AwareDatetime | None, Query(description="Started at or after, with a time zone")
+        AwareDatetime | None,
+        Query(description="Started at or after, with a time zone", gt=_EARLIEST, lt=_LATEST),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,

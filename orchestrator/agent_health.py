@@ -52,7 +52,10 @@ class AgentHealth:
         interval = check.interval or self._settings.load_balancing.health_check_interval
         await asyncio.sleep(random.uniform(0, _FIRST_SPREAD_SECONDS))  # noqa: S311 - spreads load
         while True:
-            problem = await self._probe(url + check.path, check.timeout)
+            try:
+                problem = await self._probe(url + check.path, check.timeout)
+            except Exception as error:  # noqa: BLE001 - one broken check must not end all others
+                problem = f"the check itself failed: {type(error).__name__}"
             self._note(agent, url, problem)
             pause = min(interval, RECHECK_SECONDS) if problem else interval
             await asyncio.sleep(pause * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load

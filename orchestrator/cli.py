@@ -19,8 +19,6 @@ COMMANDS = "orchestrator.commands"
 EXIT_CONFIGURATION = 2
 EXIT_STARTUP = 1
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
 
 class _Parts(click.Group):
     """Commands that are loaded only when they are asked for."""
@@ -50,8 +48,8 @@ def orchestrator() -> None:
       orchestrator worker --config c.yaml  one worker, against the engine that c.yaml names
       orchestrator config check c.yaml     is the configuration right?
 
-    Every option can also be given as an environment variable ORCHESTRATOR_<OPTION>, every value of
-    the configuration as ORCHESTRATOR_<SECTION>__<KEY>.
+    Options can also be given as environment variables ORCHESTRATOR_<OPTION>, every value of the
+    configuration as ORCHESTRATOR_<SECTION>__<KEY>.
     """
 
 
@@ -86,12 +84,12 @@ def listen_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def environment_of(host: str | None = None, port: int | None = None) -> dict[str, str]:
-    """This process's environment with options of the command line on top."""
+    """This process's environment with options of the command line on top, for children too."""
     environment = dict(os.environ)
     if host:
-        environment["ORCHESTRATOR_AGENT__HOST"] = host
+        environment["ORCHESTRATOR_AGENT__HOST"] = environment["ORCHESTRATOR_HOST"] = host
     if port:
-        environment["ORCHESTRATOR_AGENT__PORT"] = str(port)
+        environment["ORCHESTRATOR_AGENT__PORT"] = environment["ORCHESTRATOR_PORT"] = str(port)
     return environment
 
 

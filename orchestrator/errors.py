@@ -8,6 +8,7 @@ OrchestratorError
 ├── TaskNotFound                the engine knows no such task
 ├── IdempotencyConflict         an Idempotency-Key was used before with another body
 ├── EngineUnavailable           the engine did not answer in time
+├── EngineRefused               the engine finds what was asked for wrong
 └── CallError                   one attempt to call an agent ended without a usable answer
     ├── RetryableCallError      another attempt may succeed
     │   ├── AgentUnreachable    no connection; nothing was sent
@@ -79,10 +80,10 @@ class UnknownPattern(OrchestratorError):
 
 
 class PayloadTooLarge(OrchestratorError):
-    """A task's input is over the cap that keeps it below the engine's own limit; bytes."""
+    """A task's input or result is over the cap below the engine's own limit; bytes."""
 
     def __init__(self, size: int, limit: int) -> None:
-        super().__init__(f"The task is {size:,} bytes; at most {limit:,} are accepted")
+        super().__init__(f"{size:,} bytes are too many; at most {limit:,} are accepted")
 
 
 class TaskNotFound(OrchestratorError):
@@ -104,6 +105,10 @@ class IdempotencyConflict(OrchestratorError):
 
 class EngineUnavailable(OrchestratorError):
     """The engine is unreachable, or slower than the deadline of the call."""
+
+
+class EngineRefused(OrchestratorError):
+    """The engine will not do what was asked, however often: its reason is for whoever asked."""
 
 
 class CallError(OrchestratorError):

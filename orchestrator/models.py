@@ -4,6 +4,7 @@ All are frozen, refuse unknown fields, and have no defaults that read a clock or
 workflows build them too. Times of day are UTC, durations are seconds.
 """
 
+import json
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -20,6 +21,8 @@ from pydantic import (
 
 MIN_PRIORITY, DEFAULT_PRIORITY, MAX_PRIORITY = 1, 3, 5
 DEFAULT_TENANT = "default"
+MAX_PATTERN_BYTES = 2000
+"""The engine's search attributes hold 2 KiB."""
 MAX_TIMEOUT_SECONDS = 30 * 24 * 3600.0
 
 Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY, strict=True)]
@@ -35,6 +38,12 @@ class Model(BaseModel):
     """The common rules of all models here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Internal(Model):
+    """What our own processes tell each other, which may be of different versions."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Dispatch(StrEnum):
@@ -56,6 +65,11 @@ class TaskState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the state never changes again."""
+        return self in {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED}
+
 
 class BlockedBy(StrEnum):
     """What an open task waits for."""
@@ -66,7 +80,7 @@ class BlockedBy(StrEnum):
     NO_WORKER = "no_worker"
 
 
-class RetryPlan(Model):
+class RetryPlan(Internal):
     """When the engine repeats a failed attempt: initial, then times backoff, up to the maximum."""
 
     max_attempts: int = Field(ge=1, le=1_000_000)
@@ -83,7 +97,7 @@ class RetryPlan(Model):
         return self
 
 
-class Plan(Model):
+class Plan(Internal):
     """A task's route, resolved at admission so that a replay needs no configuration.
 
     ``endpoint`` is a path on the agent's instances, or a whole URL.
@@ -124,6 +138,8 @@ class TaskRequest(Model):
     def _routable(self) -> "TaskRequest":
         if self.pattern is None and not self.capabilities:
             raise ValueError("name a pattern, or the capabilities that the agent must have")
+        if self.pattern and len(json.dumps(self.pattern)) > MAX_PATTERN_BYTES:
+            raise ValueError("pattern is too long for the engine's index, written as JSON")
         return self
 
 
@@ -134,7 +150,7 @@ class Task(TaskRequest):
     traceparent: str | None = Field(default=None, max_length=128)
 
 
-class AgentCall(Model):
+class AgentCall(Internal):
     """The argument of activity call_agent."""
 
     task_id: str
@@ -146,7 +162,7 @@ class AgentCall(Model):
     traceparent: str | None = None
 
 
-class AgentReply(Model):
+class AgentReply(Internal):
     """What a successful attempt brought; ``seconds`` is that attempt's duration."""
 
     result: Any
@@ -156,7 +172,7 @@ class AgentReply(Model):
     seconds: float
 
 
-class Attempt(Model):
+class Attempt(Internal):
     """A failed attempt, as the engine keeps it in the failure's details."""
 
     attempt: int
@@ -164,10 +180,9 @@ class Attempt(Model):
     error_type: str
     seconds: float
     status: int | None = None
-    excerpt: str | None = None
 
 
-class TaskOutcome(Model):
+class TaskOutcome(Internal):
     """The result of workflow OrchestrateTask; a failed task carries it in its failure's details."""
 
     agent: str

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from orchestrator.config import ErrorRecovery, Match, Rule, Settings
 from orchestrator.errors import UnknownPattern
-from orchestrator.models import Plan, RetryPlan, TaskRequest
+from orchestrator.models import MAX_TIMEOUT_SECONDS, Plan, RetryPlan, TaskRequest
 
 _REGEX_MARKS = re.compile(r"[\^$()|+{}\\]|\.\*|\.\?")
 _GLOB_MARKS = re.compile(r"[*?\[]")
@@ -105,7 +105,8 @@ class Routes:
         """
         rule, chosen_by = self._choose(request)
         deadline = request.timeout or max(
-            self._recovery.task_timeout, self._longest_course(rule.timeout)
+            self._recovery.task_timeout,
+            min(self._longest_course(rule.timeout), MAX_TIMEOUT_SECONDS),
         )
         return Plan(
             agent=rule.target_agent,

@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.resolve_plan import PlanResolver
     from orchestrator.engine import search_attributes
     from orchestrator.engine.converter import INVALID_INPUT
+    from orchestrator.engine.queues import engine_priority
     from orchestrator.engine.tasks import WORKFLOW_TYPE, summary
     from orchestrator.errors import PayloadTooLarge
     from orchestrator.models import (
@@ -142,6 +143,8 @@ class OrchestrateTask:
             retry_policy=options.retry_policy(plan.retry),
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"POST {plan.endpoint}",
+            # A start by hand, or by a parent, carries none for the call to inherit.
+            priority=engine_priority(plan.priority, task.tenant),
         )
 
     def _completed(self, plan: Plan, reply: AgentReply) -> TaskOutcome:
@@ -195,7 +198,12 @@ class OrchestrateTask:
 
     @workflow.query
     def status(self) -> TaskStatus:
-        """The task as GET /status shows it, without the attempts that only the engine counts."""
+        """The task as its workflow knows it.
+
+        Only the engine counts the attempts under way and knows whether a call still waits in its
+        queue: until it has ended, such a task is ``running`` here and may be ``queued`` in GET
+        /status.
+        """
         info, outcome, error = workflow.info(), self._outcome, self._error
         return TaskStatus(
             task_id=info.workflow_id,

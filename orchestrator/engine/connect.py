@@ -18,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 from orchestrator.config import Temporal
 from orchestrator.engine import search_attributes
 from orchestrator.engine.converter import data_converter
+from orchestrator.engine.rpc import names_missing_namespace
 from orchestrator.errors import StartupError
 
 RETRY_SECONDS = 0.25
@@ -36,17 +37,20 @@ async def connect(temporal: Temporal, identity: str) -> Client:
     Raises:
         StartupError: no engine there, or it refuses us.
     """
+    reasons: list[str] = []
     try:
         async with asyncio.timeout(temporal.connect_timeout):
-            return await _connect_patiently(temporal, identity)
+            return await _connect_patiently(temporal, identity, reasons)
     except TimeoutError:
         raise StartupError(
             f"No engine answers at {temporal.target} (temporal.address) within "
-            f"{temporal.connect_timeout:g} s; start it, or correct the address"
+            f"{temporal.connect_timeout:g} s{reasons[-1] if reasons else ''}; start it, or correct "
+            "the address"
         ) from None
 
 
-async def _connect_patiently(temporal: Temporal, identity: str) -> Client:
+async def _connect_patiently(temporal: Temporal, identity: str, reasons: list[str]) -> Client:
+    """Try until cancelled; each failure's reason is added to ``reasons``."""
     tls = _tls(temporal)
     while True:
         try:
@@ -65,9 +69,13 @@ async def _connect_patiently(temporal: Temporal, identity: str) -> Client:
                 raise StartupError(
                     f"The engine at {temporal.target} refuses us: {error.message}"
                 ) from None
-        except RuntimeError:
+            if names_missing_namespace(error):
+                reasons.append(f": it has no namespace '{temporal.namespace}' (temporal.namespace)")
+            else:
+                reasons.append(f": {error.message}")
+        except RuntimeError as error:
             # The client's word for a connection that could not be made.
-            pass
+            reasons.append(f": {' '.join(str(error).split())}")
         else:
             return client
         await asyncio.sleep(RETRY_SECONDS)

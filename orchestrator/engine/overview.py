@@ -18,8 +18,8 @@ from orchestrator.models import TaskState
 from orchestrator.telemetry.logging import get_logger
 
 REFRESH_SECONDS = 1.0
-IDLE_SECONDS = 10.0
-"""Nobody asked for so long: no need to ask the engine."""
+IDLE_SECONDS = 120.0
+"""Nobody asked for so long, which is longer than Prometheus pauses: no need to ask the engine."""
 
 log = get_logger(__name__)
 
@@ -61,39 +61,39 @@ class Overview:
         self._timeout = timedelta(seconds=timeout)
         self._snapshot = Snapshot()
         self._asked_at = time.monotonic()
-        self._wanted = asyncio.Event()
-        self._refreshed = asyncio.Event()
         self._refreshed_at = float("-inf")
+        self._refreshing = asyncio.Lock()
 
     async def get(self) -> Snapshot:
-        """The last snapshot; waits for a new one only after nobody had asked for a while."""
+        """The last snapshot; asks the engine itself only after nobody had asked for a while."""
         self._asked_at = time.monotonic()
-        self._wanted.set()
-        if (
-            self._asked_at - self._refreshed_at
-            > 2 * REFRESH_SECONDS + self._timeout.total_seconds()
-        ):
-            self._refreshed.clear()
-            await self._refreshed.wait()
+        if self._is_stale():
+            async with self._refreshing:
+                if self._is_stale():
+                    await self._refresh()
         return self._snapshot
 
     @property
     def last(self) -> Snapshot:
-        """The last snapshot, for those that cannot wait."""
+        """The last snapshot, for those that cannot wait; safe from any thread."""
         self._asked_at = time.monotonic()
-        self._wanted.set()
         return self._snapshot
 
     async def run(self) -> None:
         """Refresh until cancelled."""
         while True:
-            await self._wanted.wait()
-            self._snapshot = await self._ask()
-            self._refreshed_at = time.monotonic()
-            self._refreshed.set()
-            if time.monotonic() - self._asked_at > IDLE_SECONDS:
-                self._wanted.clear()
+            if time.monotonic() - self._asked_at < IDLE_SECONDS:
+                async with self._refreshing:
+                    await self._refresh()
             await asyncio.sleep(REFRESH_SECONDS)
+
+    def _is_stale(self) -> bool:
+        longest = 2 * REFRESH_SECONDS + self._timeout.total_seconds()
+        return time.monotonic() - self._refreshed_at > longest
+
+    async def _refresh(self) -> None:
+        self._snapshot = await self._ask()
+        self._refreshed_at = time.monotonic()
 
     async def _ask(self) -> Snapshot:
         try:

@@ -30,8 +30,13 @@ class QueueState:
     has_worker: bool
 
 
-async def describe_queue(client: Client, queue: str, timeout: timedelta) -> QueueState:
-    """Ask the engine about an agent's queue.
+async def describe_queue(
+    client: Client,
+    queue: str,
+    timeout: timedelta,
+    kind: TaskQueueType.ValueType = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+) -> QueueState:
+    """Ask the engine about a queue; by default about an agent's.
 
     Backlog counts are approximate: they count cancelled work for a while.
     """
@@ -39,7 +44,7 @@ async def describe_queue(client: Client, queue: str, timeout: timedelta) -> Queu
         DescribeTaskQueueRequest(
             namespace=client.namespace,
             task_queue=TaskQueue(name=queue),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+            task_queue_type=kind,
             report_stats=True,
         ),
         timeout=timeout,

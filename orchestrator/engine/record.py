@@ -3,7 +3,6 @@
 Works while every worker is down: describing a workflow and reading its history need none.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +16,7 @@ from temporalio.api.workflow.v1 import PendingActivityInfo, WorkflowExecutionInf
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.converter import DataConverter, decode_typed_search_attributes
-from temporalio.exceptions import ApplicationError, TerminatedError
+from temporalio.exceptions import ApplicationError
 
 from orchestrator.engine import search_attributes
 from orchestrator.models import BlockedBy, Dispatch, TaskOutcome, TaskState, TaskStatus
@@ -26,14 +25,14 @@ MEMO_CREATED_AT = "created_at"
 MEMO_DISPATCH = "dispatch"
 MEMO_FINGERPRINT = "fingerprint"
 
-STATES = {
+STATES: dict[int, TaskState] = {
     WorkflowExecutionStatus.COMPLETED: TaskState.COMPLETED,
     WorkflowExecutionStatus.FAILED: TaskState.FAILED,
     WorkflowExecutionStatus.TIMED_OUT: TaskState.FAILED,
     WorkflowExecutionStatus.TERMINATED: TaskState.FAILED,
     WorkflowExecutionStatus.CANCELED: TaskState.CANCELLED,
 }
-"""The final states, by the engine's; every other status is open."""
+"""The final states, by the engine's number; every other number, known to us or not, is open."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Recorder:
         memo = await self.memo(info.memo)
         started = moment(info.start_time)
         created = memo.get(MEMO_CREATED_AT)
-        state = STATES.get(WorkflowExecutionStatus(info.status))
+        state = STATES.get(info.status)
         return TaskStatus(
             task_id=info.execution.workflow_id,
             status=state or TaskState.QUEUED,
@@ -127,7 +126,7 @@ class Recorder:
         if event.HasField("workflow_execution_completed_event_attributes"):
             payloads = event.workflow_execution_completed_event_attributes.result.payloads
             outcome = (await self._converter.decode(payloads, [TaskOutcome]))[0]
-            update = _from_outcome(outcome)
+            update = _from_outcome(outcome) | {"result": outcome.result}
         elif event.HasField("workflow_execution_failed_event_attributes"):
             failure = event.workflow_execution_failed_event_attributes.failure
             error, error_type, failed = await self._error(failure)
@@ -154,15 +153,12 @@ class Recorder:
             if isinstance(details, dict) and "attempts" in details:
                 outcome = TaskOutcome.model_validate(details)
             return error.message, error.type or "Failed", outcome
-        if isinstance(error, TerminatedError):
-            return str(error), "Terminated", None
         return str(error), type(error).__name__, None
 
 
 def _from_outcome(outcome: TaskOutcome) -> dict[str, Any]:
     return {
         "agent": outcome.agent,
-        "result": outcome.result,
         "attempts": outcome.attempts,
         "execution_time": outcome.execution_time,
     }
@@ -184,11 +180,7 @@ def moment(stamp: Timestamp) -> datetime:
 
 
 def _latest(*stamps: Timestamp) -> datetime:
-    return max(moment(stamp) for stamp in _given(stamps))
-
-
-def _given(stamps: Iterable[Timestamp]) -> Iterable[Timestamp]:
-    return (stamp for stamp in stamps if stamp.seconds)
+    return max(moment(stamp) for stamp in stamps if stamp.seconds)
 
 
 def waited_long(waiting: Waiting, grace: timedelta) -> bool:

@@ -21,6 +21,9 @@ _UNAVAILABLE = {
     RPCStatusCode.DATA_LOSS: "failed inside",
     RPCStatusCode.UNAUTHENTICATED: "refuses our credentials",
     RPCStatusCode.PERMISSION_DENIED: "refuses our credentials",
+    RPCStatusCode.FAILED_PRECONDITION: "is not in a state to answer",
+    RPCStatusCode.UNIMPLEMENTED: "is of a version that cannot answer",
+    RPCStatusCode.OUT_OF_RANGE: "failed inside",
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.enums.v1 import HistoryEventFilterType
+from temporalio.api.enums.v1 import HistoryEventFilterType, TaskQueueType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import (
@@ -19,7 +19,7 @@ from temporalio.api.workflowservice.v1 import (
     GetWorkflowExecutionHistoryRequest,
     ListWorkflowExecutionsRequest,
 )
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -37,6 +37,7 @@ from orchestrator.engine.record import (
 )
 from orchestrator.engine.rpc import engine_call
 from orchestrator.errors import (
+    EngineRefused,
     EngineUnavailable,
     IdempotencyConflict,
     TaskNotFound,
@@ -115,11 +116,6 @@ class Tasks:
             PayloadTooLarge: the engine would refuse the input.
             IdempotencyConflict: the id exists with another fingerprint.
         """
-        memo = {MEMO_CREATED_AT: created_at.isoformat()}
-        if plan.dispatch is Dispatch.INLINE:
-            memo[MEMO_DISPATCH] = plan.dispatch
-        if fingerprint is not None:
-            memo[MEMO_FINGERPRINT] = fingerprint
         try:
             async with engine_call(self._deadline):
                 await self._client.start_workflow(
@@ -129,7 +125,7 @@ class Tasks:
                     task_queue=WORKFLOW_QUEUE,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                    memo=memo,
+                    memo=_memo(plan, created_at, fingerprint),
                     search_attributes=search_attributes.of_task(task, plan),
                     static_summary=summary(task, plan),
                     priority=engine_priority(plan.priority, task.tenant),
@@ -138,14 +134,9 @@ class Tasks:
                 )
         except WorkflowAlreadyStartedError:
             return await self._existing(task_id, fingerprint)
-        status = TaskStatus(
-            task_id=task_id,
-            status=TaskState.QUEUED,
-            agent=plan.agent,
-            created_at=created_at,
-            updated_at=created_at,
-        )
-        return Submitted(status, created=True)
+        except RPCError as error:
+            raise EngineRefused(f"The engine refuses the task: {error.message}") from None
+        return Submitted(_accepted(task_id, plan.agent, created_at), created=True)
 
     async def _existing(self, task_id: str, fingerprint: str | None) -> Submitted:
         record = await self._describe(task_id)
@@ -154,14 +145,7 @@ class Tasks:
         if fingerprint is None or memo.get(MEMO_FINGERPRINT) != fingerprint:
             raise IdempotencyConflict(task_id)
         head = await self._recorder.head(info)
-        status = TaskStatus(
-            task_id=task_id,
-            status=TaskState.QUEUED,
-            agent=head.agent,
-            created_at=head.created_at,
-            updated_at=head.created_at,
-        )
-        return Submitted(status, created=False)
+        return Submitted(_accepted(task_id, head.agent, head.created_at), created=False)
 
     async def status(self, task_id: str, wait: float = 0) -> TaskStatus:
         """The task's status; with ``wait`` seconds, as soon as it has ended, or then.
@@ -172,7 +156,7 @@ class Tasks:
         event = await self._closing_event(task_id, wait) if wait > 0 else None
         record = await self._describe(task_id)
         info = record.workflow_execution_info
-        if WorkflowExecutionStatus(info.status) not in STATES:
+        if info.status not in STATES:
             status, waiting = await self._recorder.open_status(record)
             blocked_by = await self._blocked_by(waiting)
             return status.model_copy(update={"blocked_by": blocked_by}) if blocked_by else status
@@ -184,11 +168,13 @@ class Tasks:
     async def _blocked_by(self, waiting: Waiting) -> BlockedBy | None:
         if waiting.blocked_by or not waiting.queue or not waited_long(waiting, QUEUE_GRACE):
             return waiting.blocked_by
-        if waiting.queue == WORKFLOW_QUEUE:
-            # A workflow task that waits this long has nobody to take it.
-            return BlockedBy.NO_WORKER
+        kind = (
+            TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+            if waiting.queue == WORKFLOW_QUEUE
+            else TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+        )
         async with engine_call(self._deadline):
-            queue = await describe_queue(self._client, waiting.queue, self._deadline)
+            queue = await describe_queue(self._client, waiting.queue, self._deadline, kind)
         return BlockedBy.CAPACITY if queue.has_worker else BlockedBy.NO_WORKER
 
     async def _describe(self, task_id: str) -> DescribeWorkflowExecutionResponse:
@@ -242,7 +228,7 @@ class Tasks:
             TaskNotFound: no such task.
         """
         status = await self.status(task_id)
-        if status.status in {TaskState.QUEUED, TaskState.RUNNING}:
+        if not status.status.is_final:
             try:
                 async with engine_call(self._deadline):
                     await self._client.get_workflow_handle(task_id).cancel(
@@ -272,18 +258,33 @@ class Tasks:
                 request, retry=True, timeout=self._deadline
             )
         turn = asyncio.Semaphore(_DESCRIBES_AT_ONCE)
-
-        async def one(info: WorkflowExecutionInfo) -> TaskStatus:
-            head = await self._recorder.head(info)
-            if WorkflowExecutionStatus(info.status) in STATES:
-                return head
-            async with turn:
-                # Whether an open task is queued or running, only its own record tells.
-                return (await self._recorder.open_status(await self._describe(head.task_id)))[0]
-
-        tasks = await asyncio.gather(*map(one, answer.executions))
-        wanted = tuple(each for each in tasks if chosen.status in {None, each.status})
+        asking = [asyncio.create_task(self._item(info, turn)) for info in answer.executions]
+        try:
+            tasks = await asyncio.gather(*asking)
+        finally:
+            for each in asking:
+                each.cancel()
+        wanted = tuple(
+            item for item in tasks if item is not None and chosen.status in {None, item.status}
+        )
         return TaskPage(tasks=wanted, next_cursor=_encoded(answer.next_page_token))
+
+    async def _item(
+        self, info: WorkflowExecutionInfo, turn: asyncio.Semaphore
+    ) -> TaskStatus | None:
+        """One item of a list; None for a task that has been deleted since."""
+        if info.status in STATES:
+            return await self._recorder.head(info)
+        async with turn:
+            # Whether an open task is queued or running, only its own record tells; and lists lag.
+            try:
+                record = await self._describe(info.execution.workflow_id)
+            except TaskNotFound:
+                return None
+        current = record.workflow_execution_info
+        if current.status in STATES:
+            return await self._recorder.head(current)
+        return (await self._recorder.open_status(record))[0]
 
     async def counts(self) -> dict[TaskState, int]:
         """How many tasks the engine keeps, by state; all open ones count as running."""
@@ -301,6 +302,26 @@ class Tasks:
             name = json.loads(group.group_values[0].data)
             counts[_STATE_BY_NAME.get(name, TaskState.RUNNING)] += group.count
         return counts
+
+
+def _memo(plan: Plan, created_at: datetime, fingerprint: str | None) -> dict[str, str]:
+    memo = {MEMO_CREATED_AT: created_at.isoformat()}
+    if plan.dispatch is Dispatch.INLINE:
+        memo[MEMO_DISPATCH] = plan.dispatch
+    if fingerprint is not None:
+        memo[MEMO_FINGERPRINT] = fingerprint
+    return memo
+
+
+def _accepted(task_id: str, agent: str | None, created_at: datetime) -> TaskStatus:
+    """The answer to a submission, the same however often it is repeated."""
+    return TaskStatus(
+        task_id=task_id,
+        status=TaskState.QUEUED,
+        agent=agent,
+        created_at=created_at,
+        updated_at=created_at,
+    )
 
 
 def summary(task: TaskRequest, plan: Plan) -> str:

@@ -173,7 +173,12 @@ def show(running: Running, api_url: str) -> None:
     console.print()
     console.print(table)
     console.print(
-        f"\nReady after {running.start_seconds:.1f} s; a probe task went through in "
-        f"{running.probe_seconds * 1000:.0f} ms. Stop with Ctrl-C.\n",
+        f"\nReady after {running.start_seconds:.1f} s{_probed(running)}. Stop with Ctrl-C.\n",
         style="bold",
     )
+
+
+def _probed(running: Running) -> str:
+    if running.probe_seconds is None:
+        return ""
+    return f"; a probe task went through in {running.probe_seconds * 1000:.0f} ms"

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from temporalio.exceptions import TemporalError
+
 from orchestrator.config import Settings, origin
 from orchestrator.engine import embedded
 from orchestrator.engine.connect import connect
@@ -27,7 +29,8 @@ EXTRA_STOP_SECONDS = 15.0
 """A part may take its grace for what is in flight, and so much more."""
 MAX_RESTARTS, RESTART_WINDOW_SECONDS = 5, 60.0
 RESTART_PAUSE_SECONDS = 0.5
-_FIRST_START, _SECOND_START = "engine", "sample agents"
+ENGINE, SAMPLE_AGENTS = "engine", "sample agents"
+MAX_PORT = 65535
 
 T = TypeVar("T")
 
@@ -43,7 +46,7 @@ class Running:
     data_dir: Path
     sample_agents: str | None
     start_seconds: float
-    probe_seconds: float
+    probe_seconds: float | None
 
 
 class Supervisor:
@@ -105,7 +108,10 @@ class Supervisor:
         await self._start(self._orchestrator("worker"))
         await self._start(self._orchestrator("api"))
         await self._ready(probe.api_is_healthy(self.api_url), "API and worker")
-        took = await self._ready(probe.probe_task(client, self._settings), "probe task")
+        # Elsewhere any worker might take the probe, and none but ours can reach its agent.
+        took = None
+        if directory is not None:
+            took = await self._ready(probe.probe_task(client, self._settings), "probe task")
         return Running(
             settings=self._settings,
             server_version=version,
@@ -146,11 +152,11 @@ class Supervisor:
         recent.append(now)
         log.warning("part_restarted", part=part.name, ended_with=end_of(code), restarts=len(recent))
         await asyncio.sleep(RESTART_PAUSE_SECONDS * (len(recent) - 1))
-        await part.start()
+        await _launch(part)
 
     async def stop(self) -> None:
         """End all parts: first those that take work, then those that serve it, the engine last."""
-        stages = (("api", "worker"), (_SECOND_START,), (_FIRST_START,))
+        stages = (("api", "worker"), (SAMPLE_AGENTS,), (ENGINE,))
         for names in stages:
             stopping = [part for part in self._parts if part.name in names]
             await asyncio.gather(*(part.stop() for part in stopping))
@@ -161,7 +167,7 @@ class Supervisor:
             part.kill()
 
     async def _start(self, part: Part) -> None:
-        await part.start()
+        await _launch(part)
         self._parts.append(part)
 
     async def _ready(self, readiness: Awaitable[T], name: str) -> T:
@@ -179,6 +185,8 @@ class Supervisor:
                         + _because(part)
                     )
             return waiting.result()
+        except TemporalError as error:
+            raise StartupError(f"The {name} failed: {error}") from None
         except TimeoutError:
             raise StartupError(f"The {name} did not get ready within {START_SECONDS:g} s") from None
         finally:
@@ -191,14 +199,14 @@ class Supervisor:
         log_file = directory / embedded.LOG
         if log_file.exists():
             log_file.replace(log_file.with_suffix(".log.1"))
-        return Part(_FIRST_START, arguments, self._environment, self._stop_seconds, log_file)
+        return Part(ENGINE, arguments, self._environment, self._stop_seconds, log_file)
 
     def _sample_agents(self) -> Part:
         arguments = [
             *(sys.executable, "-m", "examples.agents"),
             *("--host", "127.0.0.1", "--port", str(self._agents_port)),
         ]
-        return Part(_SECOND_START, arguments, self._environment, self._stop_seconds)
+        return Part(SAMPLE_AGENTS, arguments, self._environment, self._stop_seconds)
 
     def _orchestrator(self, name: str) -> Part:
         environment = dict(self._environment)
@@ -250,7 +258,15 @@ def reachable_host(settings: Settings) -> str:
 
 def worker_metrics_port(settings: Settings) -> int:
     """On one machine the worker's metrics are beside the API's."""
-    return settings.monitoring.metrics_port + 1
+    port = settings.monitoring.metrics_port
+    return port + 1 if port < MAX_PORT else port - 1
+
+
+async def _launch(part: Part) -> None:
+    try:
+        await part.start()
+    except OSError as error:
+        raise StartupError(f"The {part.name} cannot be started: {error}") from None
 
 
 def uses_sample_agents(settings: Settings, port: int) -> bool:

@@ -12,7 +12,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 
 _requests_total = Counter(
     "orchestrator_requests_total",
-    "Task submissions answered, by agent and HTTP status",
+    "Task submissions accepted (202) or refused, by agent and HTTP status",
     ["agent", "status"],
 )
 _request_seconds = Histogram(

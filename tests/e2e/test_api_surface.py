@@ -126,6 +126,9 @@ async def test_a_wrong_request_is_told_what_is_wrong(
         ("GET", "/tasks?limit=0", 422),
         ("GET", "/tasks?status=lost", 422),
         ("GET", "/tasks?since=yesterday", 422),
+        ("GET", "/tasks?since=0001-01-01T00:00:00%2B14:00", 422),
+        ("GET", "/tasks?since=9999-12-31T23:59:59-12:00", 422),
+        ("GET", "/tasks?agent=a%00b", 422),
     ],
 )
 async def test_other_errors_are_problems_too(

@@ -189,6 +189,28 @@ async def test_a_frozen_engine_is_503_within_the_deadline(tmp_path: Path) -> Non
         assert 1 == len(agent.calls_of(task_id))
 
 
+async def test_waiting_for_a_task_in_vain_still_names_it(tmp_path: Path) -> None:
+    """The engine freezes while a submission waits for its result: the task was accepted, 202."""
+    async with Agent(Reply(hang=True)) as agent, running(tmp_path, config(agent)) as stack:
+        async with stack.client() as api:
+            waiting = asyncio.create_task(
+                api.post(
+                    "/orchestrate",
+                    json={"pattern": "work", "payload": {}},
+                    headers={"Prefer": "wait=2"},
+                )
+            )
+            await eventually(lambda: _working(agent))
+            os.kill(stack.pid_of("engine"), signal.SIGSTOP)
+            try:
+                answer = await waiting
+            finally:
+                os.kill(stack.pid_of("engine"), signal.SIGCONT)
+
+    assert 202 == answer.status_code
+    assert answer.json()["task_id"] in answer.headers["Location"]
+
+
 async def test_a_worker_stopped_politely_finishes_its_calls(tmp_path: Path) -> None:
     """SIGTERM: the call in flight ends normally, with no second attempt."""
     async with Agent(Reply(delay=1.5)) as agent, running(tmp_path, config(agent)) as stack:
@@ -216,6 +238,10 @@ async def test_a_polite_restart_under_load_makes_each_call_once(tmp_path: Path) 
 
         assert {"completed": 150} == Counter(end["status"] for end in ends.values())
         assert {1} == {len(agent.calls_of(task_id)) for task_id in ends}
+
+
+async def _working(agent: Agent) -> bool:
+    return any(call.path == "/work" for call in agent.calls)
 
 
 async def _at_least(agent: Agent, calls: int) -> bool:

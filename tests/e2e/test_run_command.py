@@ -211,6 +211,35 @@ async def test_an_unreachable_engine_is_one_clear_line(tmp_path: Path, part: str
     assert f"No engine answers at {address} (temporal.address)" in one_line(errors)
 
 
+async def test_an_option_outranks_its_variable(tmp_path: Path) -> None:
+    """--port for the whole and all its parts, whatever ORCHESTRATOR_PORT says."""
+    stack = Stack(tmp_path, NO_AGENT)
+    environment = {"ORCHESTRATOR_PORT": str(free_port())}
+    stack = Stack(tmp_path, NO_AGENT, ("--no-agents", "--port", str(stack.port)), environment)
+    stack.port = int(stack.options[-1])
+    await stack.start()
+    async with stack.client() as api:
+        health = await api.get("/health")
+    code = await stack.stop()
+
+    assert (200, 0) == (health.status_code, code)
+
+
+async def test_a_wrong_namespace_is_one_clear_line(tmp_path: Path) -> None:
+    """It is the namespace that is missing, not the engine."""
+    async with running(tmp_path / "engine", NO_AGENT) as engine:
+        code, errors = await outcome(
+            Stack(tmp_path, NO_AGENT),
+            "api",
+            ORCHESTRATOR_TEMPORAL__ADDRESS=engine.engine,
+            ORCHESTRATOR_TEMPORAL__NAMESPACE="nope",
+            ORCHESTRATOR_TEMPORAL__CONNECT_TIMEOUT="2",
+        )
+
+    assert 1 == code
+    assert "it has no namespace 'nope' (temporal.namespace)" in one_line(errors)
+
+
 @pytest.mark.parametrize("part", ["run", "worker", "api"])
 async def test_a_wrong_configuration_is_told_at_once(tmp_path: Path, part: str) -> None:
     """All problems, each with its line; exit 2."""

@@ -100,6 +100,7 @@ async def test_exhausted_retries_fail_the_task_with_the_reason(
     assert "test_agent at http://127.0.0.1" in status["error"]
     assert "500" in status["error"]
     assert "disk full" in status["error"]
+    assert "result" not in status
 
 
 @pytest.mark.parametrize("pattern", ["work", "fast"])

@@ -7,7 +7,6 @@ from temporalio.client import Client
 from temporalio.common import Priority
 
 from orchestrator.engine import search_attributes
-from orchestrator.engine.queues import engine_priority
 from orchestrator.models import Dispatch
 from tests.support.plans import AGENT, PAYLOAD, retry, task
 from tests.workflows.stage import (
@@ -130,11 +129,11 @@ async def test_a_task_says_in_the_web_ui_where_it_goes(client: Client) -> None:
     assert f"**read_pdf → {AGENT}**, chosen by exact pattern" in str(metadata)
 
 
-async def test_a_call_inherits_the_tasks_priority_and_tenant(client: Client) -> None:
-    """Our 5 is the engine's 1."""
+async def test_a_call_has_its_tasks_priority_and_tenant(client: Client) -> None:
+    """Also when it was started by hand, which gives the workflow none; our 5 is the engine's 1."""
     calls = Calls()
     async with hosted(client, calls):
-        handle = await start(client, task(), priority=engine_priority(5, "school"))
+        handle = await start(client, {**BY_HAND, "priority": 5, "tenant": "school"})
         await result_of(handle)
     assert [Priority(priority_key=1, fairness_key="school")] == [
         info.priority for info in calls.infos

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from api import errors as api_errors
+from api.requests import validated
 from orchestrator import errors
 from orchestrator.engine.tasks import InvalidCursor
 from orchestrator.models import TaskRequest
@@ -118,7 +119,7 @@ async def test_a_wrong_field_is_named(
 
     @app.post("/tasks")
     async def submit() -> None:
-        TaskRequest.model_validate(body)
+        validated(TaskRequest, body)
 
     response = await client.post("/tasks")
     found = response.json()

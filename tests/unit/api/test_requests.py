@@ -140,7 +140,7 @@ async def test_a_body_of_exactly_the_cap() -> None:
 async def test_a_body_over_the_cap_is_not_read_on() -> None:
     """Reading stops at the chunk that passes the cap."""
     body = Body([b"x" * 400] * 100)
-    with pytest.raises(PayloadTooLarge, match="The task is 1,200 bytes; at most 1,000"):
+    with pytest.raises(PayloadTooLarge, match="1,200 bytes are too many; at most 1,000"):
         await json_object(request(body), MAX_BYTES)
     assert 3 == body.taken
 

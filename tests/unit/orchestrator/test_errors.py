@@ -46,7 +46,7 @@ def test_a_call_error_carries_what_the_agent_said() -> None:
     [
         (
             errors.PayloadTooLarge(2_000_001, 1_900_000),
-            "The task is 2,000,001 bytes; at most 1,900,000 are accepted",
+            "2,000,001 bytes are too many; at most 1,900,000 are accepted",
         ),
         (errors.TaskNotFound("t"), "Task 't' is not known"),
         (errors.UnknownPattern("xyz", [], []), "Unknown pattern 'xyz'"),

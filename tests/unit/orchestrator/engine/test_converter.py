@@ -92,7 +92,7 @@ def test_the_largest_payload_passes() -> None:
 
 def test_one_byte_more_does_not() -> None:
     """The engine would refuse it, in part by retrying for ever."""
-    with pytest.raises(PayloadTooLarge, match="2,000,001 bytes; at most 2,000,000"):
+    with pytest.raises(PayloadTooLarge, match="2,000,001 bytes are too many; at most 2,000,000"):
         converter.to_payload("x" * (MAX_BLOB_BYTES - 1))
 
 

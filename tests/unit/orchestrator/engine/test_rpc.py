@@ -57,7 +57,6 @@ async def test_an_engine_that_cannot_answer_is_unavailable(
         RPCStatusCode.NOT_FOUND,
         RPCStatusCode.ALREADY_EXISTS,
         RPCStatusCode.INVALID_ARGUMENT,
-        RPCStatusCode.FAILED_PRECONDITION,
     ],
 )
 async def test_an_answer_about_what_was_asked_passes(status: RPCStatusCode) -> None:
