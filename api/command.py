@@ -60,7 +60,7 @@ async def serve(settings: Settings) -> None:
     stop = stop_on_signals()
     listener = listen(settings.agent.host, settings.agent.port)
     with listener, metrics_server(settings):
-        async with open_services(settings) as services:
+        async with open_services(settings, stop) as services:
             server = _Server(
                 uvicorn.Config(
                     create_app(services),

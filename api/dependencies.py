@@ -22,6 +22,8 @@ class Services:
     tasks: Tasks
     overview: Overview
     agent_health: AgentHealth
+    stopping: asyncio.Event
+    """Set when the process is told to stop: who waits is answered at once."""
     workflows: asyncio.Task[None]
     """The workflow worker beside the API; it ends early only when the engine refuses it."""
 

@@ -21,7 +21,7 @@ from workflows.hosting import workflow_worker
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
+async def open_services(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Services]:
     """Connect to the engine, and host workflows on the same client.
 
     The worker beside the API is what makes a start eager: the engine hands a new workflow's first
@@ -37,7 +37,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     running = asyncio.create_task(worker.run())
     try:
         health = AgentHealth(settings, transport.probe)
-        yield Services(settings, routes, tasks, overview, health, running)
+        yield Services(settings, routes, tasks, overview, health, stopping, running)
     finally:
         await worker.shutdown()
         await asyncio.gather(running, return_exceptions=True)

@@ -1,5 +1,6 @@
 """Submit a task, follow it, list tasks, cancel one."""
 
+import asyncio
 import contextlib
 import time
 import uuid
@@ -105,7 +106,7 @@ async def _answer(request: Request, services: Services, submitted: Submitted) ->
         headers["Preference-Applied"] = f"wait={wait}"
         # The task is durable: failing to watch it must not read as failing to take it.
         with contextlib.suppress(EngineUnavailable):
-            status = await services.tasks.status(task_id, wait)
+            status = await _watched(services, task_id, wait)
     code = HTTPStatus.OK if status.status.is_final else HTTPStatus.ACCEPTED
     return document(status, code, headers)
 
@@ -123,7 +124,20 @@ async def status(task_id: TaskId, request: Request, services: ServicesDependency
     """
     wait = wait_seconds(request)
     headers = {"Preference-Applied": f"wait={wait}"} if wait else None
-    return document(await services.tasks.status(task_id, wait), HTTPStatus.OK, headers)
+    return document(await _watched(services, task_id, wait), HTTPStatus.OK, headers)
+
+
+async def _watched(services: Services, task_id: str, wait: float) -> TaskStatus:
+    """The status when the task has ended, when the wait is over, or when the process stops."""
+    watching = asyncio.create_task(services.tasks.status(task_id, wait))
+    if wait:
+        stopping = asyncio.create_task(services.stopping.wait())
+        await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not watching.done():
+            watching.cancel()
+            return await services.tasks.status(task_id)
+    return await watching
 
 
 @router.get(

@@ -85,6 +85,7 @@ async def test_metrics_are_json_unless_prometheus_asks(
         ('{"pattern": "work", "payload": {}, "callback_url": "nonsense"}', 422, "callback_url"),
         ('{"pattern": "work", "payload": [1]}', 422, "payload"),
         ("[]", 422, "send a JSON object"),
+        ('{"pattern": "' + "😀" * 200 + '", "payload": {}}', 422, "pattern is too long"),
         ("", 422, "not JSON"),
         ('{"pattern": "work", "payload": {"n": NaN}}', 422, "not JSON"),
         (

@@ -191,24 +191,46 @@ async def test_a_frozen_engine_is_503_within_the_deadline(tmp_path: Path) -> Non
 
 async def test_waiting_for_a_task_in_vain_still_names_it(tmp_path: Path) -> None:
     """The engine freezes while a submission waits for its result: the task was accepted, 202."""
-    async with Agent(Reply(hang=True)) as agent, running(tmp_path, config(agent)) as stack:
-        async with stack.client() as api:
-            waiting = asyncio.create_task(
-                api.post(
-                    "/orchestrate",
-                    json={"pattern": "work", "payload": {}},
-                    headers={"Prefer": "wait=2"},
-                )
-            )
-            await eventually(lambda: _working(agent))
-            os.kill(stack.pid_of("engine"), signal.SIGSTOP)
-            try:
-                answer = await waiting
-            finally:
-                os.kill(stack.pid_of("engine"), signal.SIGCONT)
+    async with (
+        Agent(Reply(hang=True)) as agent,
+        running(tmp_path, config(agent)) as stack,
+        stack.client() as api,
+    ):
+        waiting = asyncio.create_task(submit_and_wait(api, 2))
+        await eventually(lambda: _working(agent))
+        os.kill(stack.pid_of("engine"), signal.SIGSTOP)
+        try:
+            answer = await waiting
+        finally:
+            os.kill(stack.pid_of("engine"), signal.SIGCONT)
 
     assert 202 == answer.status_code
     assert answer.json()["task_id"] in answer.headers["Location"]
+
+
+async def test_who_waits_is_answered_when_the_product_stops(tmp_path: Path) -> None:
+    """A long wait neither holds the stop up nor is cut off without an answer."""
+    async with Agent(Reply(hang=True)) as agent:
+        settings = {**agent_config(agent.url), "temporal": {"shutdown_grace": 2}}
+        async with running(tmp_path, settings) as stack, stack.client() as api:
+            waiting = asyncio.create_task(submit_and_wait(api, 60))
+            await eventually(lambda: _working(agent))
+            began = time.monotonic()
+            code = await stack.stop()
+            seconds = time.monotonic() - began
+            answer = await waiting
+
+    assert (0, 202, "running") == (code, answer.status_code, answer.json()["status"])
+    assert seconds < 20
+
+
+async def submit_and_wait(api: httpx.AsyncClient, seconds: int) -> httpx.Response:
+    """Submit a task and prefer to wait for its end."""
+    return await api.post(
+        "/orchestrate",
+        json={"pattern": "work", "payload": {}},
+        headers={"Prefer": f"wait={seconds}"},
+    )
 
 
 async def test_a_worker_stopped_politely_finishes_its_calls(tmp_path: Path) -> None:
