@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from orchestrator.engine.tasks import InvalidCursor
+from orchestrator.engine.listing import InvalidCursor
 from orchestrator.errors import (
     EngineRefused,
     EngineUnavailable,

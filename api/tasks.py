@@ -24,7 +24,8 @@ from api.requests import (
     validated,
     wait_seconds,
 )
-from orchestrator.engine.tasks import Submitted, TaskFilter
+from orchestrator.engine.listing import TaskFilter
+from orchestrator.engine.tasks import Submitted
 from orchestrator.errors import EngineUnavailable
 from orchestrator.models import Model, Task, TaskPage, TaskRequest, TaskState, TaskStatus
 from orchestrator.telemetry import metrics

@@ -128,8 +128,8 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 def main() -> NoReturn:
     """The entry point.
 
-    Leaves by ``os._exit``: the engine's client may abort the interpreter while it ends
-    (temporalio/sdk-python, issue 300). Everything has been closed by then.
+    Leaves by ``os._exit``: the engine's client may abort the interpreter while it ends. Everything
+    has been closed by then.
     """
     code: int | str | None = 0
     try:

@@ -14,6 +14,9 @@ from orchestrator.config import Settings
 from orchestrator.routing import kind_of
 
 _WIDTH = 160
+_WAITING_BLOCKS = {"rate_limiting", "priority_queue", "callbacks"}
+_WAITING_RECOVERY = {"circuit_breaker_threshold", "circuit_breaker_timeout", "dead_letter_queue"}
+_WAITING_AGENT = {"rate_limit", "idempotent"}
 
 
 @click.group()
@@ -47,8 +50,8 @@ def check(file: Path | None, config_path: Path | None, as_json: bool) -> None:  
         f"The configuration is right: {len(settings.routing_rules)} routing rules, "
         f"{len(settings.agents)} agents, engine {settings.temporal.address}."
     )
-    for note in not_in_effect(settings):
-        console.print(f"Note: {note}")
+    if keys := not_in_effect(settings):
+        console.print(f"Read, but not yet in effect in this version: {', '.join(keys)}.")
 
 
 def _routes(settings: Settings) -> Table:
@@ -72,12 +75,16 @@ def _routes(settings: Settings) -> Table:
 
 
 def not_in_effect(settings: Settings) -> list[str]:
-    """What the configuration asks for and this version does not do yet."""
-    notes = []
+    """The keys that a configuration gives and this version reads but does not act on."""
+    keys: list[str] = sorted(settings.model_fields_set & _WAITING_BLOCKS)
+    given = settings.error_recovery.model_fields_set & _WAITING_RECOVERY
+    keys += [f"error_recovery.{key}" for key in sorted(given)]
     if settings.message_queue.type != "none":
-        notes.append(
-            f"message_queue.type is {settings.message_queue.type}; this version connects no broker"
-        )
-    if any(rule.fallback_agents for rule in settings.routing_rules):
-        notes.append("fallback_agents are not called in this version")
-    return notes
+        keys.append(f"message_queue.type: {settings.message_queue.type}")
+    for name, agent in settings.agents.items():
+        given = agent.model_fields_set & _WAITING_AGENT
+        keys += [f"agents.{name}.{key}" for key in sorted(given)]
+    for index, rule in enumerate(settings.routing_rules):
+        if rule.fallback_agents:
+            keys.append(f"routing_rules[{index}].fallback_agents")
+    return keys

@@ -23,6 +23,7 @@ _REGEX_LITERAL = re.compile(
 CLOSEST_PATTERNS = 3
 
 WORKFLOW_QUEUE = "orchestrator"
+WORKFLOW_TYPE = "OrchestrateTask"
 
 
 def agent_queue(agent: str) -> str:

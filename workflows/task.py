@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from orchestrator.engine import search_attributes
     from orchestrator.engine.converter import INVALID_INPUT
     from orchestrator.engine.queues import engine_priority
-    from orchestrator.engine.tasks import WORKFLOW_TYPE, summary
+    from orchestrator.engine.tasks import summary
     from orchestrator.errors import PayloadTooLarge
     from orchestrator.models import (
         AgentCall,
@@ -34,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         TaskState,
         TaskStatus,
     )
+    from orchestrator.routing import WORKFLOW_TYPE
     from orchestrator.telemetry.logging import get_logger
     from workflows import options
 

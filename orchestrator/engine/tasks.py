@@ -1,12 +1,9 @@
 """Tasks in the engine: submit, look up, wait, list, count, cancel."""
 
 import asyncio
-import base64
-import binascii
 import json
-import zlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import HistoryEventFilterType, TaskQueueType
@@ -25,6 +22,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.engine import search_attributes
+from orchestrator.engine.listing import STATE_BY_NAME, TaskFilter, decoded, encoded, query
 from orchestrator.engine.queues import describe_queue, engine_priority
 from orchestrator.engine.record import (
     MEMO_CREATED_AT,
@@ -52,12 +50,10 @@ from orchestrator.models import (
     TaskState,
     TaskStatus,
 )
-from orchestrator.routing import WORKFLOW_QUEUE
+from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE
 
-WORKFLOW_TYPE = "OrchestrateTask"
 QUEUE_GRACE = timedelta(seconds=1)
 _DESCRIBES_AT_ONCE = 8
-_CHECKSUM_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -66,22 +62,6 @@ class Submitted:
 
     status: TaskStatus
     created: bool
-
-
-@dataclass(frozen=True)
-class TaskFilter:
-    """What GET /tasks selects by; None selects all."""
-
-    agent: str | None = None
-    pattern: str | None = None
-    status: TaskState | None = None
-    tenant: str | None = None
-    priority: int | None = None
-    since: datetime | None = None
-
-
-class InvalidCursor(ValueError):
-    """A page cursor that this service did not give out."""
 
 
 class Tasks:
@@ -250,7 +230,7 @@ class Tasks:
         request = ListWorkflowExecutionsRequest(
             namespace=self._client.namespace,
             page_size=size,
-            next_page_token=_decoded(cursor),
+            next_page_token=decoded(cursor),
             query=query(chosen),
         )
         async with engine_call(self._deadline):
@@ -267,7 +247,7 @@ class Tasks:
         wanted = tuple(
             item for item in tasks if item is not None and chosen.status in {None, item.status}
         )
-        return TaskPage(tasks=wanted, next_cursor=_encoded(answer.next_page_token))
+        return TaskPage(tasks=wanted, next_cursor=encoded(answer.next_page_token))
 
     async def _item(
         self, info: WorkflowExecutionInfo, turn: asyncio.Semaphore
@@ -300,7 +280,7 @@ class Tasks:
         counts = dict.fromkeys(TaskState, 0)
         for group in answer.groups:
             name = json.loads(group.group_values[0].data)
-            counts[_STATE_BY_NAME.get(name, TaskState.RUNNING)] += group.count
+            counts[STATE_BY_NAME.get(name, TaskState.RUNNING)] += group.count
         return counts
 
 
@@ -327,62 +307,6 @@ def _accepted(task_id: str, agent: str | None, created_at: datetime) -> TaskStat
 def summary(task: TaskRequest, plan: Plan) -> str:
     """The one line that stands for a task in the Web UI and ``temporal workflow list``."""
     return f"{task.pattern or ', '.join(task.capabilities)} → {plan.agent}"
-
-
-_STATE_BY_NAME = {
-    "Completed": TaskState.COMPLETED,
-    "Failed": TaskState.FAILED,
-    "TimedOut": TaskState.FAILED,
-    "Terminated": TaskState.FAILED,
-    "Canceled": TaskState.CANCELLED,
-}
-_OPEN = ("Running", "Paused")
-
-
-def query(chosen: TaskFilter) -> str:
-    """The engine's list filter for what GET /tasks selects by."""
-    clauses = [f"WorkflowType = '{WORKFLOW_TYPE}'"]
-    for attribute, value in (
-        (search_attributes.AGENT, chosen.agent),
-        (search_attributes.PATTERN, chosen.pattern),
-        (search_attributes.TENANT, chosen.tenant),
-    ):
-        if value is not None:
-            clauses.append(f"{attribute.name} = {_quoted(value)}")
-    if chosen.priority is not None:
-        clauses.append(f"{search_attributes.PRIORITY.name} = {chosen.priority}")
-    if chosen.status is not None:
-        names = [name for name, state in _STATE_BY_NAME.items() if state is chosen.status] or _OPEN
-        clauses.append(f"ExecutionStatus IN ({', '.join(map(_quoted, names))})")
-    if chosen.since is not None:
-        clauses.append(f"StartTime >= {_quoted(chosen.since.astimezone(UTC).isoformat())}")
-    return " AND ".join(clauses)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _encoded(token: bytes) -> str | None:
-    """The engine's page token with a checksum, since the engine answers foreign ones badly."""
-    return base64.urlsafe_b64encode(_checksum(token) + token).decode() if token else None
-
-
-def _decoded(cursor: str | None) -> bytes:
-    if cursor is None:
-        return b""
-    try:
-        raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidCursor(cursor) from None
-    checksum, token = raw[:_CHECKSUM_BYTES], raw[_CHECKSUM_BYTES:]
-    if not token or checksum != _checksum(token):
-        raise InvalidCursor(cursor)
-    return token
-
-
-def _checksum(token: bytes) -> bytes:
-    return zlib.crc32(token).to_bytes(_CHECKSUM_BYTES)
 
 
 def _not_found(error: RPCError, task_id: str) -> Exception:

@@ -85,8 +85,8 @@ def run(
     environment.setdefault("SAMPLE_AGENTS_URL", f"http://127.0.0.1:{agents_port}")
     settings = settings_of(config_path, environment)
     logging.configure(settings.logging, "run")
-    for note in not_in_effect(settings):
-        log.warning("not_in_effect", note=note)
+    if keys := not_in_effect(settings):
+        log.info("not_yet_in_effect", keys=keys)
     wanted = not no_agents and uses_sample_agents(settings, agents_port)
     supervisor = Supervisor(
         settings,

@@ -16,9 +16,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from orchestrator.config import Settings
-from orchestrator.engine.tasks import WORKFLOW_TYPE
 from orchestrator.models import MAX_PRIORITY, Dispatch, Plan, Task
-from orchestrator.routing import WORKFLOW_QUEUE, retry_plan
+from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, retry_plan
 
 POLL_SECONDS = 0.05
 PROBE_SECONDS = 30.0

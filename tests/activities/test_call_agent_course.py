@@ -90,6 +90,7 @@ async def test_heartbeats_end_with_the_call(monkeypatch: pytest.MonkeyPatch) -> 
         async with asyncio.timeout(DEADLINE_SECONDS):
             beating = {each for each in asyncio.all_tasks() if "_beat" in repr(each)}
             await asyncio.gather(*beating, return_exceptions=True)
+    assert not [each for each in asyncio.all_tasks() if "_beat" in repr(each)]
 
 
 async def test_a_cancelled_call_closes_the_agents_connection() -> None:

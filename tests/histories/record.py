@@ -16,7 +16,7 @@ from typing import Any
 from temporalio.client import Client, WorkflowHandle
 
 from orchestrator.config import Logging
-from orchestrator.engine.tasks import WORKFLOW_TYPE
+from orchestrator.routing import WORKFLOW_TYPE
 from orchestrator.telemetry import logging
 from tests.histories.scenarios import SCENARIOS, Scenario, identity, stage
 from tests.support.engine import client_of, development_server

@@ -15,10 +15,10 @@ from activities.resolve_plan import PlanResolver
 from orchestrator.config import Agent as AgentSettings
 from orchestrator.config import Instance, Rule, Settings
 from orchestrator.engine import search_attributes
-from orchestrator.engine.tasks import WORKFLOW_TYPE, summary
+from orchestrator.engine.tasks import summary
 from orchestrator.models import Dispatch, Task
 from orchestrator.resilience.pool import Pools
-from orchestrator.routing import WORKFLOW_QUEUE, Routes, agent_queue
+from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, Routes, agent_queue
 from orchestrator.transports.http import HttpTransport
 from tests.support.agents import Agent, Reply
 from tests.support.plans import AGENT, PAYLOAD, plan, retry

@@ -18,9 +18,8 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.resolve_plan import PlanResolver
 from orchestrator.config import Agent, Instance, Rule, Settings
-from orchestrator.engine.tasks import WORKFLOW_TYPE
 from orchestrator.models import AgentCall, AgentReply, Attempt
-from orchestrator.routing import WORKFLOW_QUEUE, Routes, agent_queue
+from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, Routes, agent_queue
 from tests.support.plans import AGENT
 from workflows.hosting import WORKFLOWS
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from api import errors as api_errors
 from api.requests import validated
 from orchestrator import errors
-from orchestrator.engine.tasks import InvalidCursor
+from orchestrator.engine.listing import InvalidCursor
 from orchestrator.models import TaskRequest
 
 

@@ -115,7 +115,7 @@ def test_the_environment_overrides_values(tmp_path: Path) -> None:
 def test_what_is_not_in_effect_is_noted(tmp_path: Path) -> None:
     """A key that is understood and does nothing yet is not passed over."""
     result = check(tmp_path, GOOD + "message_queue: {type: redis}\n")
-    assert "Note: message_queue.type is redis; this version connects no broker" in result.stdout
+    assert "in this version: callbacks, message_queue.type: redis." in result.stdout
 
 
 def commands() -> list[list[str]]:
