@@ -1,5 +1,6 @@
 """Faults on request."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -73,7 +74,9 @@ async def test_closing_ends_a_delay() -> None:
     """A server that closes does not wait for its faults."""
     delays = Delays()
     delays.close()
-    await delays.wait(60)
+    async with asyncio.timeout(1) as deadline:
+        await delays.wait(60)
+    assert not deadline.expired()
 
 
 async def test_html_instead_of_json(client: httpx.AsyncClient) -> None:

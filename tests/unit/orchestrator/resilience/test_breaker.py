@@ -5,13 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.resilience.breaker import (
-    Breaker,
-    BreakerPolicy,
-    BreakerState,
-    Permit,
-    Transition,
-)
+from orchestrator.resilience.breaker import Breaker, Permit
+from orchestrator.resilience.breaker_policy import BreakerPolicy, BreakerState, Transition
 
 
 class Clock:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from orchestrator.resilience.breaker import Breaker, BreakerPolicy, BreakerState
+from orchestrator.resilience.breaker import Breaker
+from orchestrator.resilience.breaker_policy import BreakerPolicy, BreakerState
 from tests.unit.orchestrator.resilience.test_breaker import (
     Clock,
     acquired,

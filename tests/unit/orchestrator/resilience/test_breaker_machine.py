@@ -7,13 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from orchestrator.resilience.breaker import (
-    Breaker,
-    BreakerPolicy,
-    BreakerState,
-    Permit,
-    Transition,
-)
+from orchestrator.resilience.breaker import Breaker, Permit
+from orchestrator.resilience.breaker_policy import BreakerPolicy, BreakerState, Transition
 from tests.unit.orchestrator.resilience.test_breaker import Clock
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN

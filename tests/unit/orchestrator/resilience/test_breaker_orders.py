@@ -2,7 +2,8 @@
 
 import pytest
 
-from orchestrator.resilience.breaker import Breaker, BreakerPolicy, BreakerState, Transition
+from orchestrator.resilience.breaker import Breaker
+from orchestrator.resilience.breaker_policy import BreakerPolicy, BreakerState, Transition
 from tests.unit.orchestrator.resilience.test_breaker import (
     Clock,
     acquired,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.resilience.breaker import Breaker, BreakerPolicy, BreakerState
+from orchestrator.resilience.breaker import Breaker
+from orchestrator.resilience.breaker_policy import BreakerPolicy, BreakerState
 from orchestrator.resilience.window import BUCKETS, CountWindow, RatePolicy, Tally, TimeWindow
 from tests.unit.orchestrator.resilience.test_breaker import Clock, acquired, fail, succeed
 
