@@ -93,7 +93,13 @@ def end_of(code: int) -> str:
 
 
 def _end_with(parent: int) -> None:
-    """Ask the kernel to end this child politely if its parent dies, even by kill -9."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Have the kernel kill this child the moment its parent dies, even by kill -9.
+
+    A polite signal would come too late to be useful and last too long: it reaches all parts at
+    once, so that the engine leaves before the others have handed over what they drain, and nobody
+    is left to end one that hangs. Killed together they end as in a crash, which tasks survive, and
+    leave the ports and the engine's file to the next start.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -17,6 +17,7 @@ from tests.support.stack import (
     agent_config,
     children,
     command_line,
+    ended,
     eventually,
     free_port,
     running,
@@ -83,17 +84,18 @@ async def test_a_stop_while_starting_is_clean(tmp_path: Path) -> None:
 
 
 async def test_children_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
-    """After kill -9 of `orchestrator run` no process is left."""
+    """After kill -9 of `orchestrator run` no process is left, and the next one starts as ever.
+
+    The kernel ends them at once; only a busy machine takes some of the time given here.
+    """
     async with running(tmp_path, NO_AGENT) as stack:
         assert stack.process is not None
         parts = children(stack.process.pid)
         stack.process.kill()
         await stack.process.wait()
 
-        async def all_gone() -> bool:
-            return not any(command_line(pid) for pid in parts)
-
-        await eventually(all_gone, 60)
+        await ended(parts)
+        await stack.start()
 
 
 async def test_a_crashed_part_is_started_again_and_said(tmp_path: Path) -> None:

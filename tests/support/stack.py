@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -216,7 +216,8 @@ def agent_config(url: str, **rules: Any) -> dict[str, Any]:
                 **rules,
             },
         ],
-        "error_recovery": {"retry_delay": 0.2},
+        # The tests of a module share the agent: one that fails must not shut it for the others.
+        "error_recovery": {"retry_delay": 0.2, "circuit_breaker_threshold": 1000},
     }
 
 
@@ -236,6 +237,26 @@ def command_line(pid: int) -> str:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     return ""
+
+
+async def ended(pids: Collection[int], seconds: float = 30.0) -> None:
+    """Wait until the processes have ended; names those that stay, ends them, and fails."""
+
+    def left() -> dict[int, str]:
+        return {pid: line for pid in pids if (line := command_line(pid))}
+
+    async def none_left() -> bool:
+        return not left()
+
+    try:
+        await eventually(none_left, seconds)
+    except AssertionError:
+        stayed = left()
+        for pid in stayed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        lines = "".join(f"\n{pid}: {line}" for pid, line in stayed.items())
+        raise AssertionError(f"still there after {seconds:g} s:{lines}") from None
 
 
 def _free_pair() -> int:
