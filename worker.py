@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 import uvloop
@@ -11,22 +13,31 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from activities.call_agent import HEARTBEAT_SECONDS, AgentCalls
+from activities.redrive import Redriver
 from activities.resolve_plan import PlanResolver
+from activities.watch_health import HealthWatcher
 from orchestrator.cli import config_option, plain_errors, settings_of
 from orchestrator.config import Settings
 from orchestrator.engine.connect import connect
+from orchestrator.engine.dead_letters import DeadLetters
+from orchestrator.engine.fleet import Fleet, FleetView, fleet_config
+from orchestrator.engine.queue_limits import QueueLimits
+from orchestrator.engine.slots import agent_tuner
 from orchestrator.errors import StartupError
+from orchestrator.limits import RateLimits
 from orchestrator.parts import (
     grace_of,
     http_transport,
+    in_background,
     metrics_server,
     secret_headers,
     stop_on_signals,
 )
-from orchestrator.resilience.pool import Pools
+from orchestrator.resilience.pool import Pool, Pools
 from orchestrator.routing import Routes, agent_queue
 from orchestrator.telemetry import logging
 from orchestrator.telemetry.logging import get_logger
+from orchestrator.transports.http import HttpTransport
 from workflows.hosting import workflow_worker
 
 log = get_logger(__name__)
@@ -58,22 +69,34 @@ async def work(settings: Settings) -> None:
         StartupError: the engine is not there, the metrics port is taken, or the engine has
             refused the worker for good.
     """
-    stop = stop_on_signals()
+    stop = stop_on_signals(grace_of(settings))
     with metrics_server(settings):
-        client = await connect(settings.temporal, identity=f"worker@{os.getpid()}")
+        name = f"worker@{os.getpid()}"
+        client = await connect(settings.temporal, identity=name)
         transport = http_transport(settings)
-        calls = AgentCalls(Pools.of(settings), transport, secret_headers(settings))
+        pools = Pools.of(settings)
+        calls = AgentCalls(pools, transport, secret_headers(settings))
         workers = [
-            workflow_worker(client, calls, PlanResolver(Routes(settings)), grace_of(settings)),
-            *(agent_worker(client, settings, name, calls) for name in settings.agents),
+            workflow_worker(
+                client,
+                calls,
+                PlanResolver(Routes(settings)),
+                grace_of(settings),
+                long_activities=general_activities(client, settings, transport),
+            ),
+            *(
+                agent_worker(client, settings, pools.of_agent(agent), calls)
+                for agent in pools.agents
+            ),
         ]
         running = [asyncio.create_task(each.run()) for each in workers]
-        log.info("worker_ready", agents=len(settings.agents), engine=settings.temporal.target)
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        await asyncio.gather(*(each.shutdown() for each in workers))
-        ends = await asyncio.gather(*running, return_exceptions=True)
+        async with in_background(*keepers(client, settings, pools, name)):
+            log.info("worker_ready", agents=len(settings.agents), engine=settings.temporal.target)
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            await asyncio.gather(*(each.shutdown() for each in workers))
+            ends = await asyncio.gather(*running, return_exceptions=True)
         await transport.close()
     for end in ends:
         if isinstance(end, BaseException):
@@ -81,13 +104,37 @@ async def work(settings: Settings) -> None:
     log.info("worker_stopped")
 
 
-def agent_worker(client: Client, settings: Settings, agent: str, calls: AgentCalls) -> Worker:
-    """The worker of one agent's queue: its slots are the agent's bulkhead in this process."""
+def general_activities(
+    client: Client, settings: Settings, transport: HttpTransport
+) -> list[Callable[..., Any]]:
+    """The activities of no agent: health checks, and redriving dead letters."""
+    redriver = Redriver(DeadLetters(client, settings.temporal.rpc_timeout))
+    return [
+        HealthWatcher(transport.probe).watch_health,
+        redriver.redrive_many,
+        redriver.redrive_agent,
+    ]
+
+
+def keepers(
+    client: Client, settings: Settings, pools: Pools, name: str
+) -> list[Coroutine[Any, Any, None]]:
+    """What keeps the pools and the queues' limits by the fleet's word, until it is cancelled."""
+    timeout = settings.temporal.rpc_timeout
+    view = FleetView(Fleet(client, timeout), fleet_config(settings), name)
+    limits = QueueLimits(client, RateLimits(settings), timeout)
+    view.watch(pools)
+    view.listen(lambda snapshot, _: limits.sync(snapshot))
+    return [view.run(), limits.run()]
+
+
+def agent_worker(client: Client, settings: Settings, pool: Pool, calls: AgentCalls) -> Worker:
+    """The worker of one agent's queue: its slots are what the pool says the agent can take."""
     return Worker(
         client,
-        task_queue=agent_queue(agent),
+        task_queue=agent_queue(pool.agent),
         activities=[calls.call_agent],
-        max_concurrent_activities=settings.connections(agent),
+        tuner=agent_tuner(pool),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, maximum=20, initial=2),
         graceful_shutdown_timeout=grace_of(settings),
         # A heartbeat is how a cancellation reaches a call, so none is held back for long.

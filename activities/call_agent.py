@@ -7,17 +7,31 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.progress import Course
 from orchestrator.errors import (
+    AgentUnavailable,
+    AgentUnreachable,
     CallError,
+    OutcomeUnknown,
     RetryableCallError,
 )
-from orchestrator.models import AgentCall, AgentReply, Attempt, RetryPlan
-from orchestrator.resilience.pool import Pools
+from orchestrator.models import (
+    AgentCall,
+    AgentReply,
+    Attempt,
+    BlockedBy,
+    CallFailure,
+    Progress,
+    RetryPlan,
+)
+from orchestrator.resilience.pool import Lease, Pools
 from orchestrator.routing import backoff_seconds
 from orchestrator.telemetry import metrics
 from orchestrator.telemetry.logging import get_logger
@@ -25,10 +39,49 @@ from orchestrator.transports import AgentRequest, AgentResponse, Transport
 
 HEARTBEAT_SECONDS = 1.0
 """Shorter calls never heartbeat, and so cost the engine nothing beyond their two events."""
+LOOK_AGAIN_SECONDS = 5.0
+"""When to ask for an agent again of which nobody knows when it will be available."""
 
-DEADLINE_EXCEEDED = "DeadlineExceeded"
+ERROR_CHARACTERS = 300
+"""How much of each attempt's error is kept."""
+
+SUCCESS = "success"
+UNAVAILABLE = AgentUnavailable.__name__
+WORKER_LOST = "WorkerLost"
+WORKER_STOPPING = "WorkerStopping"
+
+_STILL_DOWN = {
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
 
 log = get_logger(__name__)
+
+
+@dataclass
+class _Try:
+    """What is known of the attempt under way."""
+
+    call: AgentCall
+    course: Course
+    began: float
+    lease: Lease | None = None
+
+    def ended(self, outcome: str, status: int | None = None, error: str | None = None) -> Attempt:
+        """The attempt as the engine keeps it."""
+        seconds = round(time.perf_counter() - self.began, 6)
+        metrics.agent_call(self.call.agent, outcome, seconds)
+        return Attempt(
+            attempt=self.course.number,
+            agent=self.call.agent,
+            instance=self.lease.instance if self.lease else None,
+            outcome=outcome,
+            seconds=seconds,
+            status=status,
+            at=datetime.now(UTC) - timedelta(seconds=seconds),
+            error=error,
+        )
 
 
 class AgentCalls:
@@ -48,32 +101,40 @@ class AgentCalls:
 
     @activity.defn
     async def call_agent(self, call: AgentCall) -> AgentReply:
-        """Make one attempt.
+        """Make one attempt, unless the agent is not available or may not be called again.
 
         Raises:
-            ApplicationError: typed after the call error; retryable ones say when to try again.
+            ApplicationError: typed after the call error; its details hold a CallFailure.
         """
-        started = time.perf_counter()
-        instance_url = None
+        course = Course(call)
+        refuse_needless(call, course)
+        current = _Try(call, course, time.perf_counter())
         try:
-            with self._pools.of_agent(call.agent).lease(call.endpoint) as (instance, url):
-                instance_url = instance.url
-                async with _heartbeats():
-                    response = await self._transport.send(self._request(call, url))
+            response = await self._send(current)
+        except AgentUnavailable as error:
+            raise self._wait(current, error) from None
         except CallError as error:
-            raise self._failure(call, error, instance_url, time.perf_counter() - started) from None
+            raise self._failure(current, error) from None
         except asyncio.CancelledError:
             if _worker_stops():
-                raise _interrupted(call, instance_url, time.perf_counter() - started) from None
+                raise _interrupted(current) from None
             raise
         except Exception:
             log.exception("attempt_broke", task_id=call.task_id, agent=call.agent)
             raise
-        return _reply(call, response, instance_url, time.perf_counter() - started)
+        return _reply(current, response)
 
-    def _request(self, call: AgentCall, url: str) -> AgentRequest:
-        info = activity.info()
-        timeout = _seconds_left(info, call.attempt_timeout)
+    async def _send(self, current: _Try) -> AgentResponse:
+        call, course = current.call, current.course
+        pool = self._pools.of_agent(call.agent)
+        tried = course.tried(call.agent)
+        with pool.lease(call.endpoint, tried, call.attempt_timeout) as current.lease:
+            async with _heartbeats(course.progress):
+                return await self._transport.send(self._request(current, current.lease.url))
+
+    def _request(self, current: _Try, url: str) -> AgentRequest:
+        call = current.call
+        timeout = _seconds_left(activity.info(), call.attempt_timeout)
         deadline = datetime.now(UTC) + timedelta(seconds=timeout)
         return AgentRequest(
             agent=call.agent,
@@ -84,61 +145,114 @@ class AgentCalls:
                 **self._headers.get(call.agent, {}),
                 "Idempotency-Key": call.task_id,
                 "X-Task-ID": call.task_id,
-                "X-Attempt": str(info.attempt),
+                "X-Attempt": str(current.course.number),
                 "X-Deadline": deadline.isoformat(timespec="milliseconds"),
                 "traceparent": call.traceparent or traceparent(call.task_id),
             },
         )
 
-    def _failure(
-        self, call: AgentCall, error: CallError, instance: str | None, seconds: float
-    ) -> ApplicationError:
-        info = activity.info()
-        attempt = info.attempt
+    def _wait(self, current: _Try, error: AgentUnavailable) -> ApplicationError:
+        """Nothing was sent: come again when the agent may be available."""
+        seconds = LOOK_AGAIN_SECONDS if error.retry_after is None else error.retry_after
+        return _failed(
+            str(error),
+            current.course.wait(
+                pause=self._spread(seconds, current.call.retry), blocked_by=error.blocked_by
+            ),
+            UNAVAILABLE,
+            final=not current.call.wait,
+        )
+
+    def _failure(self, current: _Try, error: CallError) -> ApplicationError:
+        call, course = current.call, current.course
+        if not call.idempotent and not isinstance(error, AgentUnreachable):
+            error = _never_again(error)
         kind = type(error).__name__
-        pause = self._pause(call.retry, attempt, error)
-        too_late = pause is not None and _too_late(info, pause)
-        metrics.agent_call(call.agent, kind, seconds)
+        attempt = current.ended(kind, error.status, str(error)[:ERROR_CHARACTERS])
+        self._log(current, attempt)
+        text = f"{error}; it said: {error.excerpt}" if error.excerpt else str(error)
+        if not isinstance(error, RetryableCallError):
+            return _failed(text, course.failure(attempt), kind)
+        pause = {"pause": self._pause(current, error), "blocked_by": BlockedBy.RETRY_BACKOFF}
+        if current.lease and current.lease.trial and _still_down(error):
+            # The breaker's trial says what was known before: it costs the task nothing.
+            return _failed(text, course.wait(attempt, **pause), kind, final=False)
+        if course.spent >= call.retry.max_attempts:
+            return _failed(text, course.failure(attempt, exhausted=True), kind)
+        return _failed(text, course.failure(attempt, retryable=True, **pause), kind, final=False)
+
+    def _pause(self, current: _Try, error: RetryableCallError) -> float:
+        """The pause that the agent asked for, clamped, or else the backoff; jittered."""
+        retry = current.call.retry
+        if error.retry_after is not None:
+            return self._spread(min(error.retry_after, retry.max_retry_after_seconds), retry)
+        seconds = backoff_seconds(retry, current.course.spent)
+        return seconds * (1 + (2 * self._chance() - 1) * retry.jitter)
+
+    def _spread(self, seconds: float, retry: RetryPlan) -> float:
+        """Jitter that never makes a pause shorter than was asked for."""
+        return seconds * (1 + self._chance() * retry.jitter)
+
+    def _log(self, current: _Try, attempt: Attempt) -> None:
         log.warning(
             "attempt_failed",
-            task_id=call.task_id,
-            agent=call.agent,
-            instance=instance,
-            attempt=attempt,
-            error=str(error),
-            error_type=kind,
-            execution_time=round(seconds, 6),
-        )
-        message = f"{error}; it said: {error.excerpt}" if error.excerpt else str(error)
-        return ApplicationError(
-            message,
-            Attempt(
-                attempt=attempt,
-                instance=instance,
-                error_type=kind,
-                seconds=round(seconds, 6),
-                status=error.status,
-            ),
-            type=DEADLINE_EXCEEDED if too_late else kind,
-            non_retryable=too_late or not isinstance(error, RetryableCallError),
-            next_retry_delay=pause,
+            task_id=current.call.task_id,
+            agent=attempt.agent,
+            instance=attempt.instance,
+            attempt=attempt.attempt,
+            error=attempt.error,
+            error_type=attempt.outcome,
+            execution_time=attempt.seconds,
         )
 
-    def _pause(self, retry: RetryPlan, attempt: int, error: CallError) -> timedelta | None:
-        """The pause that the agent asked for, clamped, or else the backoff; jittered.
 
-        Jitter never makes a pause shorter than the agent asked for.
-        """
-        if not isinstance(error, RetryableCallError):
-            return None
-        if error.retry_after is not None:
-            seconds = min(error.retry_after, retry.max_retry_after_seconds)
-            spread = self._chance()
-        else:
-            seconds = backoff_seconds(retry, attempt)
-            spread = 2 * self._chance() - 1
+def refuse_needless(call: AgentCall, course: Course) -> None:
+    """Raise where no attempt must be made now: too early, too often, or never again."""
+    if call.pause and course.is_first:
+        # What was tried inline is tried again from here, after its pause.
+        last = course.progress.attempts[-1] if course.progress.attempts else None
+        failure = course.wait(pause=call.pause, blocked_by=BlockedBy.RETRY_BACKOFF)
+        text = (last and last.error) or f"Agent '{call.agent}' is tried again"
+        raise _failed(text, failure, last.outcome if last else UNAVAILABLE, final=False)
+    if course.lost and not call.idempotent:
+        error = "The worker was lost while it called an agent that must not be called twice"
+        raise _failed(error, course.failure(), OutcomeUnknown.__name__)
+    if course.spent > call.retry.max_attempts:
+        raise _failed(
+            "the worker that made the call was lost",
+            course.failure(exhausted=True),
+            WORKER_LOST,
+        )
+
+
+def _failed(text: str, failure: CallFailure, kind: str, *, final: bool = True) -> ApplicationError:
+    """The failure for the engine, once the next attempt has been left word."""
+    if not final and not activity.info().is_local:
+        activity.heartbeat(failure.progress)
+    return ApplicationError(
+        text,
+        failure,
+        type=kind,
+        non_retryable=final,
         # The engine takes a delay of zero for none given.
-        return timedelta(seconds=max(0.001, seconds * (1 + spread * retry.jitter)))
+        next_retry_delay=timedelta(seconds=max(0.001, failure.pause or 0)),
+    )
+
+
+def _never_again(error: CallError) -> CallError:
+    """What became of a request to an agent that must not get it twice."""
+    if not isinstance(error, RetryableCallError):
+        return error
+    return OutcomeUnknown(
+        f"{error}; the agent is not idempotent, so it is not called again",
+        status=error.status,
+        excerpt=error.excerpt,
+    )
+
+
+def _still_down(error: CallError) -> bool:
+    """Whether the failure is about the agent, and not about what it was asked."""
+    return isinstance(error, AgentUnreachable) or error.status in _STILL_DOWN
 
 
 def _seconds_left(info: activity.Info, attempt_timeout: float) -> float:
@@ -151,26 +265,15 @@ def _seconds_left(info: activity.Info, attempt_timeout: float) -> float:
     return max(0.001, min(attempt_timeout, left - min(0.25, left / 10)))
 
 
-def _too_late(info: activity.Info, pause: timedelta) -> bool:
-    """Whether a local activity's next attempt would come after its deadline.
-
-    The engine asks this of the others; local ones it would try again in spite of it.
-    """
-    if not info.is_local or info.schedule_to_close_timeout is None:
-        return False
-    return datetime.now(UTC) + pause >= info.scheduled_time + info.schedule_to_close_timeout
-
-
-def _reply(
-    call: AgentCall, response: AgentResponse, instance: str | None, seconds: float
-) -> AgentReply:
-    metrics.agent_call(call.agent, "success", seconds)
+def _reply(current: _Try, response: AgentResponse) -> AgentReply:
+    attempt = current.ended(SUCCESS, response.status)
     return AgentReply(
         result=response.body,
-        instance=instance or "",
+        instance=attempt.instance or "",
         status=response.status,
-        attempt=activity.info().attempt,
-        seconds=round(seconds, 6),
+        attempt=attempt.attempt,
+        seconds=attempt.seconds,
+        attempts=current.course.with_attempt(attempt),
     )
 
 
@@ -180,38 +283,34 @@ def _worker_stops() -> bool:
     return details is not None and details.worker_shutdown and not details.cancel_requested
 
 
-def _interrupted(call: AgentCall, instance: str | None, seconds: float) -> ApplicationError:
+def _interrupted(current: _Try) -> ApplicationError:
     """Hand the call to another worker at once; left cancelled, it would wait for a timeout."""
-    kind = "WorkerStopping"
-    metrics.agent_call(call.agent, kind, seconds)
-    return ApplicationError(
-        "The worker was stopped before the agent had answered",
-        Attempt(
-            attempt=activity.info().attempt, instance=instance, error_type=kind, seconds=seconds
-        ),
-        type=kind,
-        next_retry_delay=timedelta(milliseconds=1),
-    )
+    text = "The worker was stopped before the agent had answered"
+    if not current.call.idempotent:
+        attempt = current.ended(OutcomeUnknown.__name__, error=text)
+        return _failed(text, current.course.failure(attempt), OutcomeUnknown.__name__)
+    attempt = current.ended(WORKER_STOPPING, error=text)
+    return _failed(text, current.course.wait(attempt, pause=0), WORKER_STOPPING, final=False)
 
 
 @asynccontextmanager
-async def _heartbeats() -> AsyncIterator[None]:
+async def _heartbeats(progress: Progress) -> AsyncIterator[None]:
     """Tell the engine that the call lives, which is also how a cancellation gets here."""
     if activity.info().is_local:
         # The workflow's own worker makes the call, and hears of both by itself.
         yield
         return
-    beating = asyncio.create_task(_beat())
+    beating = asyncio.create_task(_beat(progress))
     try:
         yield
     finally:
         beating.cancel()
 
 
-async def _beat() -> None:
+async def _beat(progress: Progress) -> None:
     while True:
         await asyncio.sleep(HEARTBEAT_SECONDS)
-        activity.heartbeat()
+        activity.heartbeat(progress)
 
 
 def traceparent(task_id: str) -> str:

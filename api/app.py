@@ -1,13 +1,12 @@
 """The application: its routers, its errors, and what lives as long as it does."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
-from api import errors, overview, tasks
+from api import agents, dead_letters, errors, overview, tasks
 from api.dependencies import Services
 from api.overview import OverviewCollector
 from orchestrator import __version__
@@ -27,17 +26,10 @@ def create_app(services: Services) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         collector = OverviewCollector(services)
         REGISTRY.register(collector)
-        watching = [
-            asyncio.create_task(services.overview.run()),
-            asyncio.create_task(services.agent_health.run()),
-        ]
         try:
             yield
         finally:
             REGISTRY.unregister(collector)
-            for task in watching:
-                task.cancel()
-            await asyncio.gather(*watching, return_exceptions=True)
 
     app = FastAPI(
         title="Orchestration Agent",
@@ -48,5 +40,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     errors.install(app)
     app.include_router(tasks.router)
+    app.include_router(dead_letters.router)
     app.include_router(overview.router)
+    app.include_router(agents.router)
     return app

@@ -23,7 +23,7 @@ from orchestrator.cli import (
 )
 from orchestrator.config import Settings
 from orchestrator.errors import StartupError
-from orchestrator.parts import metrics_server, stop_on_signals
+from orchestrator.parts import grace_of, metrics_server, stop_on_signals
 from orchestrator.telemetry import logging
 from orchestrator.telemetry.logging import get_logger
 
@@ -57,7 +57,8 @@ async def serve(settings: Settings) -> None:
     Raises:
         StartupError: a port is taken, or the engine is not there.
     """
-    stop = stop_on_signals()
+    # First the requests in flight have their grace, then the workflows beside them.
+    stop = stop_on_signals(2 * grace_of(settings))
     listener = listen(settings.agent.host, settings.agent.port)
     with listener, metrics_server(settings):
         async with open_services(settings, stop) as services:

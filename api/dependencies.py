@@ -6,9 +6,13 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from orchestrator.agent_health import AgentHealth
+from orchestrator.admission import Admission
 from orchestrator.config import Settings
+from orchestrator.engine.dead_letters import DeadLetters
+from orchestrator.engine.fleet import FleetView
 from orchestrator.engine.overview import Overview
+from orchestrator.engine.priorities import Priorities
+from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.tasks import Tasks
 from orchestrator.routing import Routes
 
@@ -21,7 +25,11 @@ class Services:
     routes: Routes
     tasks: Tasks
     overview: Overview
-    agent_health: AgentHealth
+    admission: Admission
+    fleet: FleetView
+    dead_letters: DeadLetters
+    redrives: Redrives
+    priorities: Priorities
     stopping: asyncio.Event
     """Set when the process is told to stop: who waits is answered at once."""
     workflows: asyncio.Task[None]

@@ -10,13 +10,20 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api import rate_limits
 from orchestrator.engine.listing import InvalidCursor
 from orchestrator.errors import (
+    AgentUnavailable,
+    DeadLetterNotFound,
     EngineRefused,
     EngineUnavailable,
     IdempotencyConflict,
     OrchestratorError,
+    OrderRefused,
     PayloadTooLarge,
+    QueueFull,
+    RateLimited,
+    RedriveNotFound,
     TaskNotFound,
     UnknownPattern,
 )
@@ -24,14 +31,27 @@ from orchestrator.telemetry.logging import get_logger
 
 PROBLEM_TYPE = "application/problem+json"
 ENGINE_RETRY_SECONDS = 2
+UNKNOWN_RETRY_SECONDS = 5
+"""When to come back, where nobody knows when there will be room."""
 
 STATUSES: dict[type[Exception], HTTPStatus] = {
     UnknownPattern: HTTPStatus.BAD_REQUEST,
     PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TaskNotFound: HTTPStatus.NOT_FOUND,
+    DeadLetterNotFound: HTTPStatus.NOT_FOUND,
+    RedriveNotFound: HTTPStatus.NOT_FOUND,
     IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     EngineUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     EngineRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    AgentUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
+    QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+ORDER_STATUSES = {
+    "not_found": HTTPStatus.NOT_FOUND,
+    "conflict": HTTPStatus.CONFLICT,
+    "invalid": HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 
 log = get_logger(__name__)
@@ -58,6 +78,8 @@ def status_of(error: Exception) -> int:
         return error.status_code
     if isinstance(error, RequestValidationError):
         return HTTPStatus.UNPROCESSABLE_ENTITY
+    if isinstance(error, OrderRefused):
+        return ORDER_STATUSES.get(error.kind, HTTPStatus.UNPROCESSABLE_ENTITY)
     return STATUSES.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
@@ -69,6 +91,21 @@ def _domain(_: Request, error: Exception) -> Response:
     if isinstance(error, UnknownPattern):
         return problem(status, str(error), closest=error.closest)
     return problem(status, str(error))
+
+
+def retry_seconds(error: AgentUnavailable | RateLimited | QueueFull) -> float:
+    """Seconds after which a refused task may be sent again."""
+    known = None if isinstance(error, QueueFull) else error.retry_after
+    return UNKNOWN_RETRY_SECONDS if known is None else known
+
+
+def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, AgentUnavailable | RateLimited | QueueFull)  # noqa: S101 - for no other
+    seconds = retry_seconds(error)
+    headers = {"Retry-After": rate_limits.retry_after(seconds)}
+    if isinstance(error, RateLimited):
+        headers = rate_limits.refused(error.agent, error.limit, seconds)
+    return problem(status_of(error), str(error), headers)
 
 
 def _invalid(_: Request, error: Exception) -> Response:
@@ -100,6 +137,8 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 def install(app: FastAPI) -> None:
     """Register all handlers."""
     app.add_exception_handler(OrchestratorError, _domain)
+    for refusal in (AgentUnavailable, RateLimited, QueueFull):
+        app.add_exception_handler(refusal, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(InvalidCursor, _cursor)
     app.add_exception_handler(HTTPException, _http)

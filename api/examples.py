@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from orchestrator.models import Health, TaskRequest, TaskStatus
+from orchestrator.models import DryRun, Health, PriorityChange, TaskRequest, TaskStatus
 
 _TASK_ID = "550e8400-e29b-41d4-a716-446655440000"
 _QUEUED = {
@@ -31,7 +31,8 @@ _RETRYING = _QUEUED | {
 }
 
 
-def _json(**values: Any) -> dict[str, Any]:
+def json_examples(**values: Any) -> dict[str, Any]:
+    """The named examples of a JSON body."""
     return {
         "content": {
             "application/json": {"examples": {name: {"value": v} for name, v in values.items()}}
@@ -39,7 +40,8 @@ def _json(**values: Any) -> dict[str, Any]:
     }
 
 
-def _problem(status: int, title: str, detail: str) -> dict[str, Any]:
+def problem_example(status: int, title: str, detail: str) -> dict[str, Any]:
+    """An error response with its example."""
     body = {
         "type": "about:blank",
         "title": title,
@@ -68,9 +70,55 @@ def _problem(status: int, title: str, detail: str) -> dict[str, Any]:
     }
 
 
-_UNREACHABLE = _problem(503, "Service Unavailable", "The engine did not answer in time")
-_UNKNOWN_TASK = _problem(404, "Not Found", f"Task '{_TASK_ID}' is not known")
-_INVALID = _problem(
+_DRY_RUN = {
+    "plan": {
+        "agent": "content_ingestion_agent",
+        "endpoint": "/ingest",
+        "task_queue": "agent.content_ingestion_agent",
+        "idempotent": True,
+        "dispatch": "queued",
+        "attempt_timeout": 300.0,
+        "deadline": 3600.0,
+        "priority": 2,
+        "retry": {
+            "max_attempts": 4,
+            "initial_seconds": 1.0,
+            "backoff": 2.0,
+            "maximum_seconds": 60.0,
+            "jitter": 0.1,
+            "max_retry_after_seconds": 300.0,
+        },
+        "chosen_by": "exact pattern upload_pdf",
+        "fairness_weight": 1.0,
+        "fallbacks": [],
+        "dead_letter": True,
+        "dead_letter_expires": None,
+    },
+    "admission": {
+        "admitted": False,
+        "status_code": 429,
+        "detail": "Rate limit exceeded for agent 'content_ingestion_agent'",
+        "retry_after": 1,
+    },
+}
+
+
+def _header(text: str) -> dict[str, Any]:
+    return {"schema": {"type": "string"}, "description": text}
+
+
+_RETRY_AFTER = {"Retry-After": _header("Whole seconds until it is worth another try")}
+_RATE_LIMIT_HEADERS = {
+    "RateLimit-Limit": _header("Calls a minute; here and below: where the agent has a limit"),
+    "RateLimit-Remaining": _header("How many are left now"),
+    "RateLimit-Reset": _header("Seconds until all are back; of a refusal, as Retry-After"),
+    "RateLimit-Policy": _header("The limit as the IETF's draft writes it"),
+    "RateLimit": _header("What is left, and seconds until it is reset, as that draft writes it"),
+}
+
+_UNREACHABLE = problem_example(503, "Service Unavailable", "The engine did not answer in time")
+_UNKNOWN_TASK = problem_example(404, "Not Found", f"Task '{_TASK_ID}' is not known")
+_INVALID = problem_example(
     422, "Unprocessable Entity", "priority: Input should be less than or equal to 5"
 )
 
@@ -119,31 +167,62 @@ SUBMIT: dict[str, Any] = {
     ],
 }
 SUBMIT_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "It ended while we waited", "model": TaskStatus, **_json(done=_COMPLETED)},
-    202: {"description": "The engine has the task", **_json(queued=_QUEUED)},
-    400: _problem(400, "Bad Request", "Unknown pattern 'upload_pfd'; did you mean 'upload_pdf'?"),
-    413: _problem(
+    200: {
+        "description": "It ended while we waited; or what a dry run found",
+        "model": TaskStatus | DryRun,
+        **json_examples(done=_COMPLETED, dry_run=_DRY_RUN),
+    },
+    202: {
+        "description": "The engine has the task",
+        "headers": _RATE_LIMIT_HEADERS,
+        **json_examples(queued=_QUEUED),
+    },
+    400: problem_example(
+        400, "Bad Request", "Unknown pattern 'upload_pfd'; did you mean 'upload_pdf'?"
+    ),
+    413: problem_example(
         413, "Content Too Large", "2,100,000 bytes are too many; at most 1,900,000 are accepted"
     ),
-    415: _problem(415, "Unsupported Media Type", "Content-Type is text/xml; send application/json"),
+    415: problem_example(
+        415, "Unsupported Media Type", "Content-Type is text/xml; send application/json"
+    ),
     422: _INVALID,
-    503: _UNREACHABLE,
+    429: {
+        **problem_example(
+            429,
+            "Too Many Requests",
+            "Rate limit exceeded for agent 'content_ingestion_agent'",
+        ),
+        "headers": _RETRY_AFTER | _RATE_LIMIT_HEADERS,
+    },
+    503: {
+        **problem_example(
+            503,
+            "Service Unavailable",
+            "Agent 'content_ingestion_agent' is currently unavailable",
+        ),
+        "description": "The agent is unavailable, the queue is full, or the engine does not answer",
+        "headers": _RETRY_AFTER,
+    },
 }
 STATUS_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The task", **_json(completed=_COMPLETED, retrying=_RETRYING)},
+    200: {"description": "The task", **json_examples(completed=_COMPLETED, retrying=_RETRYING)},
     404: _UNKNOWN_TASK,
     422: _INVALID,
     503: _UNREACHABLE,
 }
 LIST_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "A page", **_json(page={"tasks": [_COMPLETED], "next_cursor": "MDAx"})},
+    200: {
+        "description": "A page",
+        **json_examples(page={"tasks": [_COMPLETED], "next_cursor": "MDAx"}),
+    },
     422: _INVALID,
     503: _UNREACHABLE,
 }
 HEALTH_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The engine answers",
-        **_json(
+        **json_examples(
             healthy={
                 "status": "healthy",
                 "timestamp": "2026-01-15T10:30:00Z",
@@ -152,6 +231,7 @@ HEALTH_RESPONSES: dict[int | str, dict[str, Any]] = {
                 "agents_total": 18,
                 "active_tasks": 5,
                 "queue_size": 23,
+                "queues": {"content_ingestion_agent": {"priority_3": 23}},
             }
         ),
     },
@@ -170,9 +250,31 @@ METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
                     "cancelled_tasks": 0,
                     "agents_status": {"content_ingestion_agent": "closed"},
                     "queue_sizes": {"priority_5": 2, "priority_4": 5, "priority_3": 10},
+                    "agent_queue_sizes": {
+                        "content_ingestion_agent": {"priority_5": 2, "priority_4": 5}
+                    },
                 }
             },
             "text/plain": {"example": "orchestrator_active_tasks 5.0\n"},
         },
     }
+}
+
+PRIORITY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": PriorityChange.model_json_schema(),
+                "examples": {"urgent": {"value": {"priority": 5}}},
+            }
+        },
+    }
+}
+PRIORITY_RESPONSES: dict[int | str, dict[str, Any]] = {
+    202: {"description": "It goes by the new priority", **json_examples(moved=_QUEUED)},
+    404: _UNKNOWN_TASK,
+    409: problem_example(409, "Conflict", f"Task '{_TASK_ID}' has ended"),
+    422: _INVALID,
+    503: _UNREACHABLE,
 }

@@ -17,11 +17,15 @@ from api import examples
 from api.dependencies import Services, ServicesDependency
 from orchestrator import __version__
 from orchestrator.engine.overview import Snapshot
+from orchestrator.fleet.views import agent_breaker, is_healthy
 from orchestrator.models import MAX_PRIORITY, MIN_PRIORITY, Health, TaskState
+from orchestrator.resilience.breaker_policy import BreakerState
 
 router = APIRouter(tags=["overview"])
 
 _TEXT_TYPES = ("text/plain", "application/openmetrics-text")
+_WORDS = {BreakerState.FORCED_OPEN: "open", BreakerState.DISABLED: "closed"}
+_BREAKER_NUMBERS = {"closed": 0, "half_open": 1, "open": 2}
 _PRIORITIES = range(MAX_PRIORITY, MIN_PRIORITY - 1, -1)
 
 
@@ -35,22 +39,27 @@ async def health(services: ServicesDependency) -> Response:
     """
     snapshot = await services.overview.get()
     answer = Health(
-        status=_state(snapshot),
+        status=_state(snapshot, services),
         timestamp=datetime.now(UTC),
         version=__version__,
-        agents_healthy=services.agent_health.healthy_count,
+        agents_healthy=sum(map(is_healthy, services.fleet.agents.values())),
         agents_total=len(services.settings.agents),
         active_tasks=snapshot.active,
-        queue_size=snapshot.backlog.total(),
+        queue_size=snapshot.waiting,
+        queues={
+            agent: {f"priority_{level}": queue.backlog[level] for level in sorted(queue.backlog)}
+            for agent, queue in snapshot.queues.items()
+            if queue.backlog
+        },
     )
     code = HTTPStatus.OK if snapshot.reachable else HTTPStatus.SERVICE_UNAVAILABLE
     return Response(answer.model_dump_json(), code, media_type="application/json")
 
 
-def _state(snapshot: Snapshot) -> str:
+def _state(snapshot: Snapshot, services: Services) -> str:
     if not snapshot.reachable:
         return "unhealthy"
-    return "healthy" if snapshot.has_workers else "degraded"
+    return "healthy" if snapshot.has_workers and services.fleet.reachable else "degraded"
 
 
 @router.get(
@@ -72,10 +81,21 @@ async def metrics(request: Request, services: ServicesDependency) -> Response:
         "completed_tasks": counts[TaskState.COMPLETED],
         "failed_tasks": counts[TaskState.FAILED],
         "cancelled_tasks": counts[TaskState.CANCELLED],
-        "agents_status": dict.fromkeys(services.settings.agents, "closed"),
+        "agents_status": _breakers(services),
         "queue_sizes": {f"priority_{level}": backlog[level] for level in _PRIORITIES},
+        "agent_queue_sizes": {
+            agent: {f"priority_{level}": queue.backlog.get(level, 0) for level in _PRIORITIES}
+            for agent, queue in snapshot.queues.items()
+        },
     }
     return Response(to_json(body), media_type="application/json")
+
+
+def _breakers(services: Services) -> dict[str, str]:
+    """Of each agent as one word: what an operator holds open or closed is that."""
+    now = datetime.now(UTC)
+    states = {name: agent_breaker(each, now) for name, each in services.fleet.agents.items()}
+    return {name: _WORDS.get(state, state) for name, state in states.items()}
 
 
 class OverviewCollector(Collector):
@@ -90,15 +110,37 @@ class OverviewCollector(Collector):
         yield GaugeMetricFamily(
             "orchestrator_active_tasks", "Tasks that have not ended", snapshot.active
         )
+        yield GaugeMetricFamily(
+            "orchestrator_dead_letters",
+            "Tasks that failed for good and may be run again",
+            snapshot.dead_letters,
+        )
         health = GaugeMetricFamily(
             "orchestrator_agent_health", "1 if the agent answers its health check", labels=["agent"]
         )
-        for agent in self._services.settings.agents:
-            health.add_metric([agent], float(self._services.agent_health.healthy(agent)))
+        breakers = GaugeMetricFamily(
+            "orchestrator_circuit_breaker_state",
+            "0 if the agent's breaker is closed, 1 half-open, 2 open",
+            labels=["agent"],
+        )
+        for agent, record in self._services.fleet.agents.items():
+            health.add_metric([agent], float(is_healthy(record)))
+        for agent, state in _breakers(self._services).items():
+            breakers.add_metric([agent], _BREAKER_NUMBERS[state])
         yield health
+        yield breakers
         queues = GaugeMetricFamily(
             "orchestrator_queue_size", "Calls that wait, by priority", labels=["priority"]
         )
         for level in _PRIORITIES:
             queues.add_metric([str(level)], snapshot.backlog[level])
         yield queues
+        by_agent = GaugeMetricFamily(
+            "orchestrator_agent_queue_size",
+            "Calls that wait, by agent and priority",
+            labels=["agent", "priority"],
+        )
+        for agent, queue in snapshot.queues.items():
+            for level in _PRIORITIES:
+                by_agent.add_metric([agent, str(level)], queue.backlog.get(level, 0))
+        yield by_agent

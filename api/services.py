@@ -4,19 +4,28 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 from activities.call_agent import AgentCalls
 from activities.resolve_plan import PlanResolver
 from api.dependencies import Services
-from orchestrator.agent_health import AgentHealth
+from orchestrator.admission import Admission
 from orchestrator.config import Settings
 from orchestrator.engine.connect import connect
+from orchestrator.engine.dead_letters import DeadLetters
+from orchestrator.engine.fleet import Fleet, FleetView, fleet_config
 from orchestrator.engine.overview import Overview
+from orchestrator.engine.priorities import Priorities
+from orchestrator.engine.record import Blocked
+from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.tasks import Tasks
 from orchestrator.errors import StartupError
-from orchestrator.parts import grace_of, http_transport, secret_headers
+from orchestrator.models import BlockedBy, LimitMode
+from orchestrator.parts import grace_of, http_transport, in_background, secret_headers
+from orchestrator.resilience.breaker_policy import BreakerState
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import Routes
+from orchestrator.shared_limits import SharedBuckets
 from workflows.hosting import workflow_worker
 
 
@@ -27,20 +36,57 @@ async def open_services(settings: Settings, stopping: asyncio.Event) -> AsyncIte
     The worker beside the API is what makes a start eager: the engine hands a new workflow's first
     task to the process that started it, in the answer to the start call.
     """
-    client = await connect(settings.temporal, identity=f"api@{os.getpid()}")
+    name = f"api@{os.getpid()}"
+    client = await connect(settings.temporal, identity=name)
+    timeout = settings.temporal.rpc_timeout
     transport = http_transport(settings)
-    routes = Routes(settings)
-    calls = AgentCalls(Pools.of(settings), transport, secret_headers(settings))
-    tasks = Tasks(client, settings.temporal.rpc_timeout)
-    overview = Overview(client, tasks, tuple(settings.agents), settings.temporal.rpc_timeout)
+    routes, pools = Routes(settings), Pools.of(settings)
+    calls = AgentCalls(pools, transport, secret_headers(settings))
     worker = workflow_worker(client, calls, PlanResolver(routes), grace_of(settings))
     running = asyncio.create_task(worker.run())
+    shared = SharedBuckets.of(settings)
+    fleet = FleetView(Fleet(client, timeout), fleet_config(settings), name)
     try:
-        health = AgentHealth(settings, transport.probe)
-        yield Services(settings, routes, tasks, overview, health, stopping, running)
+        # The overview counts tasks, and tasks ask admission what they wait for.
+        tasks = Tasks(client, timeout, lambda agent: what_blocks(agent, pools, admission))
+        overview = Overview(client, tasks, tuple(settings.agents), timeout)
+        admission = Admission(settings, pools, overview, shared)
+        fleet.watch(pools)
+        fleet.listen(lambda snapshot, _: admission.sync(snapshot))
+        async with in_background(overview.run(), fleet.run()):
+            yield Services(
+                settings=settings,
+                routes=routes,
+                tasks=tasks,
+                overview=overview,
+                admission=admission,
+                fleet=fleet,
+                dead_letters=DeadLetters(client, timeout),
+                redrives=Redrives(client, timeout),
+                priorities=Priorities(client, tasks, timeout),
+                stopping=stopping,
+                workflows=running,
+            )
     finally:
         await worker.shutdown()
         await asyncio.gather(running, return_exceptions=True)
         await transport.close()
+        if shared is not None:
+            await shared.close()
     if error := running.exception():
         raise StartupError(f"The engine refused the API's workflow worker: {error}") from error
+
+
+def what_blocks(agent: str, pools: Pools, admission: Admission) -> Blocked | None:
+    """What keeps the agent's queue waiting, as far as this process knows."""
+    pool = pools.of_agent(agent)
+    if refusal := pool.unavailability():
+        wait = refusal.retry_after
+        until = None if wait is None else datetime.now(UTC) + timedelta(seconds=wait)
+        return Blocked(refusal.blocked_by, until)
+    if pool.breaker_state is BreakerState.HALF_OPEN:
+        return Blocked(BlockedBy.BREAKER)
+    limit = admission.limits.of(agent)
+    if limit is not None and limit.mode is LimitMode.QUEUE:
+        return Blocked(BlockedBy.RATE_LIMIT)
+    return None

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import AwareDatetime
 from starlette.responses import Response
 
-from api import examples
+from api import examples, rate_limits
 from api.dependencies import Services, ServicesDependency
-from api.errors import status_of
+from api.errors import retry_seconds, status_of
 from api.requests import (
     fingerprint,
     idempotency_key,
@@ -24,10 +24,28 @@ from api.requests import (
     validated,
     wait_seconds,
 )
+from orchestrator.admission import Ticket
 from orchestrator.engine.listing import TaskFilter
 from orchestrator.engine.tasks import Submitted
-from orchestrator.errors import EngineUnavailable
-from orchestrator.models import Model, Task, TaskPage, TaskRequest, TaskState, TaskStatus
+from orchestrator.errors import (
+    AgentUnavailable,
+    EngineUnavailable,
+    QueueFull,
+    RateLimited,
+    TaskNotFound,
+)
+from orchestrator.models import (
+    DryRun,
+    Model,
+    Plan,
+    PriorityChange,
+    Task,
+    TaskPage,
+    TaskRequest,
+    TaskState,
+    TaskStatus,
+    Verdict,
+)
 from orchestrator.telemetry import metrics
 from orchestrator.telemetry.logging import get_logger
 
@@ -53,17 +71,26 @@ TaskId = Annotated[
     responses=examples.SUBMIT_RESPONSES,
     openapi_extra=examples.SUBMIT,
 )
-async def orchestrate(request: Request, services: ServicesDependency) -> Response:
+async def orchestrate(
+    request: Request,
+    services: ServicesDependency,
+    dry_run: Annotated[  # noqa: FBT002 - a query parameter has a name
+        bool, Query(description="Only say how the task would be routed, and what would be answered")
+    ] = False,
+) -> Response:
     """Route the task and start it durably; answered when the engine has it.
 
     With ``Prefer: wait=N`` the answer is the final status (200) if the task ends within N seconds.
     With ``Idempotency-Key`` a repeated request gets the first one's answer.
     """
+    if dry_run:
+        return document(await _rehearse(request, services))
     began = time.perf_counter()
     try:
-        task, submitted = await _submit(request, services)
+        task, submitted, ticket = await _submit(request, services)
     except Exception as error:
-        metrics.submission("none", status_of(error), time.perf_counter() - began)
+        agent = getattr(error, "agent", None)
+        metrics.submission(agent, status_of(error), time.perf_counter() - began)
         raise
     status = submitted.status
     metrics.submission(status.agent, HTTPStatus.ACCEPTED, time.perf_counter() - began)
@@ -73,35 +100,74 @@ async def orchestrate(request: Request, services: ServicesDependency) -> Respons
         agent=status.agent,
         pattern=task.pattern,
     )
-    return await _answer(request, services, submitted)
+    return await _answer(request, services, submitted, ticket)
 
 
-async def _submit(request: Request, services: Services) -> tuple[Task, Submitted]:
+async def _planned(request: Request, services: Services) -> tuple[TaskRequest, Plan, str | None]:
+    """The request, the route that the configuration gives it, and its idempotency key."""
     body = await json_object(request, services.settings.limits.max_payload_bytes)
     task_request = validated(TaskRequest, body)
-    plan = services.routes.plan(task_request)
-    key = idempotency_key(request)
-    task = Task.model_construct(
-        task_request.model_fields_set | {"plan", "traceparent"},
-        **dict(task_request),
-        plan=plan,
-        traceparent=traceparent(request),
-    )
-    submitted = await services.tasks.submit(
-        task,
-        plan,
-        task_id_of(key, task.tenant) if key else str(uuid.uuid4()),
-        datetime.now(UTC),
-        fingerprint(task_request) if key else None,
-    )
-    return task, submitted
+    return task_request, services.routes.plan(task_request), idempotency_key(request)
 
 
-async def _answer(request: Request, services: Services, submitted: Submitted) -> Response:
+async def _rehearse(request: Request, services: Services) -> DryRun:
+    """What a submission would lead to now; nothing is started, no token taken."""
+    _, plan, _ = await _planned(request, services)
+    try:
+        plan = await services.admission.preview(plan)
+    except (AgentUnavailable, RateLimited, QueueFull) as error:
+        wait = int(rate_limits.retry_after(retry_seconds(error)))
+        verdict = Verdict(
+            admitted=False, status_code=status_of(error), detail=str(error), retry_after=wait
+        )
+        return DryRun(plan=plan, admission=verdict)
+    return DryRun(plan=plan, admission=Verdict(admitted=True, status_code=HTTPStatus.ACCEPTED))
+
+
+async def _submit(
+    request: Request, services: Services
+) -> tuple[TaskRequest, Submitted, Ticket | None]:
+    """Start the task, or find it; with the ticket that was used up for it."""
+    task_request, plan, key = await _planned(request, services)
+    task_id = task_id_of(key, task_request.tenant) if key else str(uuid.uuid4())
+    digest = fingerprint(task_request) if key else None
+    try:
+        async with services.admission.admitted(plan) as ticket:
+            task = Task.model_construct(
+                task_request.model_fields_set | {"plan", "traceparent"},
+                **dict(task_request),
+                plan=ticket.plan,
+                traceparent=traceparent(request),
+            )
+            submitted = await services.tasks.submit(
+                task, ticket.plan, task_id, datetime.now(UTC), digest
+            )
+            ticket.replayed = not submitted.created
+    except (AgentUnavailable, RateLimited, QueueFull) as refusal:
+        log.info("task_refused", agent=plan.agent, reason=str(refusal))
+        if digest is None:
+            raise
+        return task_request, await _replay(services, task_id, digest, refusal), None
+    return task_request, submitted, ticket if submitted.created else None
+
+
+async def _replay(services: Services, task_id: str, digest: str, refusal: Exception) -> Submitted:
+    """The task that was accepted before under its key, which no refusal takes back."""
+    try:
+        return await services.tasks.existing(task_id, digest)
+    except (TaskNotFound, EngineUnavailable):
+        raise refusal from None
+
+
+async def _answer(
+    request: Request, services: Services, submitted: Submitted, ticket: Ticket | None
+) -> Response:
     task_id = submitted.status.task_id
     headers = {"Location": f"/status/{task_id}"}
     if not submitted.created:
         headers["Idempotency-Replayed"] = "true"
+    if ticket is not None and ticket.decision is not None:
+        headers |= rate_limits.accepted(ticket.plan.agent, ticket.decision)
     status = submitted.status
     if wait := wait_seconds(request):
         headers["Preference-Applied"] = f"wait={wait}"
@@ -180,6 +246,25 @@ async def cancel(task_id: TaskId, services: ServicesDependency) -> Response:
     """Ask the task to end; a call in flight is cut off. A task that has ended stays as it is."""
     found = await services.tasks.cancel(task_id)
     log.info("task_cancel_requested", task_id=task_id, agent=found.agent)
+    return document(found, HTTPStatus.ACCEPTED)
+
+
+@router.post(
+    "/tasks/{task_id}/priority",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=TaskStatus,
+    summary="Change a task's priority",
+    responses=examples.PRIORITY_RESPONSES,
+    openapi_extra=examples.PRIORITY,
+)
+async def change_priority(
+    task_id: TaskId, request: Request, services: ServicesDependency
+) -> Response:
+    """Move a waiting task among the more or the less urgent ones; later attempts follow."""
+    body = await json_object(request, services.settings.limits.max_payload_bytes)
+    wanted = validated(PriorityChange, body).priority
+    found = await services.priorities.change(task_id, wanted)
+    log.info("task_priority_changed", task_id=task_id, agent=found.agent, priority=wanted)
     return document(found, HTTPStatus.ACCEPTED)
 
 

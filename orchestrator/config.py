@@ -19,11 +19,21 @@ from pydantic import (
     model_validator,
 )
 
-from orchestrator.models import DEFAULT_PRIORITY, Dispatch, Priority, Seconds
+from orchestrator.models import (
+    DEFAULT_PRIORITY,
+    Dispatch,
+    LimitMode,
+    Priority,
+    RateLimit,
+    Seconds,
+    Tenant,
+)
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
 
 
 def _http_url(text: str) -> str:
@@ -47,6 +57,12 @@ def _endpoint(text: str) -> str:
         _http_url(text)
         return text  # with its last slash, which means something to the agent
     raise ValueError("a path on the agent's instances such as /ingest, or a whole http(s) URL")
+
+
+def _redis_url(url: SecretStr | None) -> SecretStr | None:
+    if url is not None and urlsplit(url.get_secret_value()).scheme not in {"redis", "rediss"}:
+        raise ValueError("a redis:// or rediss:// URL")
+    return url
 
 
 Url = Annotated[str, AfterValidator(_http_url)]
@@ -123,18 +139,18 @@ class Instance(Section):
 
 
 class HealthCheck(Section):
-    """``health_check`` of an agent: GET path answers 2xx within timeout."""
+    """``health_check`` of an agent: GET path answers an expected status within timeout.
+
+    An instance's first check decides at once; later it takes so many checks in a row that say
+    otherwise. Without ``expected`` any 2xx is right.
+    """
 
     path: Annotated[str, Field(pattern=r"^/\S*$")] = "/health"
+    expected: tuple[Annotated[int, Field(ge=100, le=599)], ...] = ()
     interval: Seconds | None = None
     timeout: Seconds = 5.0
-
-
-class LimitMode(StrEnum):
-    """What happens to a request over the limit."""
-
-    REJECT = "reject"
-    QUEUE = "queue"
+    healthy_threshold: Annotated[int, Field(ge=1, le=100)] = 2
+    unhealthy_threshold: Annotated[int, Field(ge=1, le=100)] = 3
 
 
 class AgentRateLimit(Section):
@@ -188,21 +204,48 @@ class LoadBalancing(Section):
     strategy: Literal["round_robin", "least_connections", "weighted", "latency"] = "round_robin"
     health_check_interval: Seconds = 30.0
     max_connections_per_agent: Annotated[int, Field(ge=1, le=10_000)] = 100
+    panic_threshold: Share = 0.5
+    slow_start: Annotated[float, Field(ge=0, le=3600)] = 10.0
 
 
 class PriorityQueue(Section):
-    """``priority_queue``: how much may wait."""
+    """``priority_queue``: how much may wait, and tenants' shares of each priority level."""
 
     max_queue_size: Annotated[int, Field(ge=1)] = 10_000
+    tenant_weights: dict[Tenant, Annotated[float, Field(ge=0.001, le=1000)]] = {}
 
 
 class RateLimiting(Section):
-    """``rate_limiting``: the default of every agent; calls a minute."""
+    """``rate_limiting``: the default of every agent; calls a minute.
+
+    It holds where the file has this block; without it only agents with a ``rate_limit`` of their
+    own have one. ``redis`` lets all API processes share the limits of mode ``reject``.
+    """
 
     enabled: bool = True
     default_rate: Annotated[float, Field(gt=0)] = 100.0
     burst_size: Annotated[int, Field(ge=1)] = 20
     mode: LimitMode = LimitMode.REJECT
+    redis: Annotated[SecretStr | None, AfterValidator(_redis_url)] = None
+
+
+class CircuitBreaker(Section):
+    """``error_recovery.circuit_breaker``: what the threshold and the timeout beside it leave open.
+
+    ``open_backoff`` and ``max_open`` say how the time that it stays open grows; rates are shares
+    of the calls in a window of ``window_calls``, or of ``window_seconds`` where that is given.
+    """
+
+    failure_rate: Rate | None = None
+    slow_call_rate: Rate | None = None
+    slow_call_seconds: Seconds = 60.0
+    window_calls: Annotated[int, Field(ge=1, le=100_000)] = 100
+    window_seconds: Seconds | None = None
+    minimum_calls: Annotated[int, Field(ge=1, le=100_000)] = 10
+    open_backoff: Annotated[float, Field(ge=1, le=100)] = 2.0
+    max_open: Seconds = 300.0
+    half_open_permits: Annotated[int, Field(ge=1, le=1000)] = 3
+    half_open_wait: Seconds = 600.0
 
 
 class ErrorRecovery(Section):
@@ -217,7 +260,21 @@ class ErrorRecovery(Section):
     task_timeout: Seconds = 3600.0
     circuit_breaker_threshold: Annotated[int, Field(ge=1)] = 5
     circuit_breaker_timeout: Seconds = 30.0
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
+    when_unavailable: Literal["reject", "queue"] = "reject"
     dead_letter_queue: bool = True
+
+
+class DeadLetters(Section):
+    """``dead_letters``: what becomes of tasks whose retries were exhausted.
+
+    ``redrive_on_recovery`` runs an agent's again when its breaker closes, ``redrive_rate`` a
+    second; ``expire_after`` discards them after so many seconds.
+    """
+
+    expire_after: Seconds | None = None
+    redrive_on_recovery: bool = False
+    redrive_rate: Annotated[float, Field(gt=0, le=1000)] = 10.0
 
 
 class MessageQueue(Section):
@@ -279,6 +336,7 @@ class Settings(Section):
     priority_queue: PriorityQueue = PriorityQueue()
     rate_limiting: RateLimiting = RateLimiting()
     error_recovery: ErrorRecovery = ErrorRecovery()
+    dead_letters: DeadLetters = DeadLetters()
     message_queue: MessageQueue = MessageQueue()
     callbacks: Callbacks = Callbacks()
     monitoring: Monitoring = Monitoring()
@@ -305,7 +363,22 @@ class Settings(Section):
 
     def connections(self, agent: str) -> int:
         """How many calls a worker process makes to the agent at once."""
-        return self.agents[agent].max_connections or self.load_balancing.max_connections_per_agent
+        configured = self.agents.get(agent, Agent()).max_connections
+        return configured or self.load_balancing.max_connections_per_agent
+
+    def rate_limit(self, agent: str) -> RateLimit | None:
+        """The agent's limit, as the file has it; None where it has none."""
+        general = self.rate_limiting
+        own = self.agents.get(agent, Agent()).rate_limit
+        if not general.enabled or not (
+            own.model_fields_set or "rate_limiting" in self.model_fields_set
+        ):
+            return None
+        return RateLimit(
+            rate=own.rate or general.default_rate,
+            burst=own.burst or general.burst_size,
+            mode=own.mode or general.mode,
+        )
 
 
 def origin(url: str) -> str:

@@ -14,9 +14,7 @@ from orchestrator.config import Settings
 from orchestrator.routing import kind_of
 
 _WIDTH = 160
-_WAITING_BLOCKS = {"rate_limiting", "priority_queue", "callbacks"}
-_WAITING_RECOVERY = {"circuit_breaker_threshold", "circuit_breaker_timeout", "dead_letter_queue"}
-_WAITING_AGENT = {"rate_limit", "idempotent"}
+_WAITING_BLOCKS = {"callbacks"}
 
 
 @click.group()
@@ -77,14 +75,6 @@ def _routes(settings: Settings) -> Table:
 def not_in_effect(settings: Settings) -> list[str]:
     """The keys that a configuration gives and this version reads but does not act on."""
     keys: list[str] = sorted(settings.model_fields_set & _WAITING_BLOCKS)
-    given = settings.error_recovery.model_fields_set & _WAITING_RECOVERY
-    keys += [f"error_recovery.{key}" for key in sorted(given)]
     if settings.message_queue.type != "none":
         keys.append(f"message_queue.type: {settings.message_queue.type}")
-    for name, agent in settings.agents.items():
-        given = agent.model_fields_set & _WAITING_AGENT
-        keys += [f"agents.{name}.{key}" for key in sorted(given)]
-    for index, rule in enumerate(settings.routing_rules):
-        if rule.fallback_agents:
-            keys.append(f"routing_rules[{index}].fallback_agents")
     return keys

@@ -7,6 +7,12 @@ OrchestratorError
 ├── PayloadTooLarge             a task's payload is over the size cap
 ├── TaskNotFound                the engine knows no such task
 ├── IdempotencyConflict         an Idempotency-Key was used before with another body
+├── AgentUnavailable            no instance of the agent may be called now
+├── RateLimited                 the agent's token bucket is empty
+├── QueueFull                   as many tasks wait as may
+├── OrderRefused                an operator's order cannot be carried out
+├── DeadLetterNotFound          no such dead letter waits
+├── RedriveNotFound             no such order about many dead letters
 ├── EngineUnavailable           the engine did not answer in time
 ├── EngineRefused               the engine finds what was asked for wrong
 └── CallError                   one attempt to call an agent ended without a usable answer
@@ -16,8 +22,9 @@ OrchestratorError
     │   ├── AgentTimedOut       no complete answer within the attempt's timeout
     │   ├── AgentOverloaded     429: the agent asks for fewer calls
     │   └── AgentFailed         408, 425 or 5xx
-    └── PermanentCallError      no attempt will succeed
+    └── PermanentCallError      no attempt will succeed, or none may be made
         ├── AgentRejected       any other status that is not 2xx
+        ├── OutcomeUnknown      it may have been done, and the agent must not do it twice
         ├── ReplyTooLarge       the answer is over the size cap
         └── ReplyUnreadable     the answer is not JSON
 
@@ -27,6 +34,8 @@ api/errors.py alone turns the rest into HTTP.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from orchestrator.models import BlockedBy, RateLimit
 
 
 class OrchestratorError(Exception):
@@ -103,6 +112,64 @@ class IdempotencyConflict(OrchestratorError):
         )
 
 
+class AgentUnavailable(OrchestratorError):
+    """No instance of the agent may be called now: nothing was sent.
+
+    Args:
+        agent: its name.
+        blocked_by: what keeps the calls away.
+        retry_after: seconds after which one may be tried, where that is known.
+    """
+
+    def __init__(self, agent: str, blocked_by: BlockedBy, retry_after: float | None = None) -> None:
+        super().__init__(f"Agent '{agent}' is currently unavailable")
+        self.agent = agent
+        self.blocked_by = blocked_by
+        self.retry_after = retry_after
+
+
+class RateLimited(OrchestratorError):
+    """The agent's token bucket is empty; ``retry_after`` seconds fill it by one."""
+
+    def __init__(self, agent: str, retry_after: float, limit: RateLimit) -> None:
+        super().__init__(f"Rate limit exceeded for agent '{agent}'")
+        self.agent = agent
+        self.retry_after = retry_after
+        self.limit = limit
+
+
+class QueueFull(OrchestratorError):
+    """As many tasks wait as ``priority_queue.max_queue_size`` allows."""
+
+    def __init__(self) -> None:
+        super().__init__("Queue is full")
+
+
+class OrderRefused(OrchestratorError):
+    """An operator's order names something that is not there, or contradicts what is.
+
+    ``kind`` is ``not_found``, ``conflict`` or ``invalid``.
+    """
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class DeadLetterNotFound(OrchestratorError):
+    """No dead letter of that task waits."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"Task '{task_id}' is not among the dead letters")
+
+
+class RedriveNotFound(OrchestratorError):
+    """The engine has no order about many dead letters of that id."""
+
+    def __init__(self, redrive_id: str) -> None:
+        super().__init__(f"Redrive '{redrive_id}' is not known")
+
+
 class EngineUnavailable(OrchestratorError):
     """The engine is unreachable, or slower than the deadline of the call."""
 
@@ -165,6 +232,10 @@ class PermanentCallError(CallError):
 
 class AgentRejected(PermanentCallError):
     """The agent answered with a status that is neither 2xx nor worth a retry."""
+
+
+class OutcomeUnknown(PermanentCallError):
+    """The request was sent to an agent that is not idempotent, and its outcome is not known."""
 
 
 class ReplyTooLarge(PermanentCallError):

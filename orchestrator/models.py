@@ -74,10 +74,27 @@ class TaskState(StrEnum):
 class BlockedBy(StrEnum):
     """What an open task waits for."""
 
+    BREAKER = "breaker"
+    RATE_LIMIT = "rate_limit"
     RETRY_BACKOFF = "retry_backoff"
     PAUSED = "paused"
     CAPACITY = "capacity"
     NO_WORKER = "no_worker"
+
+
+class LimitMode(StrEnum):
+    """What happens to a request over the limit: refused, or accepted and called later."""
+
+    REJECT = "reject"
+    QUEUE = "queue"
+
+
+class RateLimit(Internal):
+    """A token bucket: ``rate`` calls a minute, ``burst`` of them at once after a pause."""
+
+    rate: float = Field(gt=0)
+    burst: int = Field(ge=1)
+    mode: LimitMode
 
 
 class RetryPlan(Internal):
@@ -97,21 +114,38 @@ class RetryPlan(Internal):
         return self
 
 
-class Plan(Internal):
-    """A task's route, resolved at admission so that a replay needs no configuration.
-
-    ``endpoint`` is a path on the agent's instances, or a whole URL.
-    """
+class Route(Internal):
+    """An agent and how it is called: ``endpoint`` is a path on its instances, or a whole URL."""
 
     agent: str
     endpoint: str
     task_queue: str
+    idempotent: bool = True
+
+
+class Plan(Route):
+    """A task's route, resolved at admission so that a replay needs no configuration.
+
+    The route of its own comes first, the ``fallbacks`` follow in their order. ``dead_letter`` says
+    whether the task becomes one when it can be tried no more, ``dead_letter_expires`` for how many
+    seconds.
+    """
+
     dispatch: Dispatch
     attempt_timeout: Duration
     deadline: Duration
     priority: Priority
     retry: RetryPlan
     chosen_by: str
+    fairness_weight: float = Field(default=1.0, ge=0.001, le=1000)
+    fallbacks: tuple[Route, ...] = ()
+    dead_letter: bool = False
+    dead_letter_expires: Duration | None = None
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The agents that may be called, the chosen one first."""
+        return (self, *self.fallbacks)
 
 
 class TaskRequest(Model):
@@ -143,15 +177,61 @@ class TaskRequest(Model):
         return self
 
 
+class Attempt(Internal):
+    """One attempt that was made: ``outcome`` is ``success`` or the call error's type."""
+
+    attempt: int
+    agent: str
+    instance: str | None
+    outcome: str
+    seconds: float
+    status: int | None = None
+    at: datetime | None = None
+    error: str | None = None
+
+
+class Run(Internal):
+    """A course of a task that ended without success, before the task was run again."""
+
+    error: str
+    error_type: str
+    attempts: int
+    ended_at: datetime
+    attempt_history: tuple[Attempt, ...] = ()
+
+
 class Task(TaskRequest):
     """The argument of workflow OrchestrateTask; by hand only pattern and payload are needed."""
 
     plan: Plan | None = None
     traceparent: str | None = Field(default=None, max_length=128)
+    earlier_runs: tuple[Run, ...] = ()
+
+
+class Progress(Internal):
+    """How far a call has come, as each attempt hands it to the next by the engine.
+
+    Args:
+        sent: attempts at this agent that ended, the latest of them in ``attempts``.
+        made: those of them that count towards the most that are allowed.
+        waits: the other dispatches by the engine: the agent was not available, as was known before
+            or as a trial call found, or the worker was stopped.
+        attempts: of every agent that was tried for this task, in their order.
+    """
+
+    sent: int = 0
+    made: int = 0
+    waits: int = 0
+    attempts: tuple[Attempt, ...] = ()
 
 
 class AgentCall(Internal):
-    """The argument of activity call_agent."""
+    """The argument of activity call_agent.
+
+    ``progress`` is what went before this activity: attempts of another agent, or made inline; the
+    first attempt of this one then comes ``pause`` seconds after it was asked for. ``wait`` says
+    what to do while the agent is not available: wait for it, or fail for another to be called.
+    """
 
     task_id: str
     agent: str
@@ -160,6 +240,26 @@ class AgentCall(Internal):
     attempt_timeout: float
     retry: RetryPlan
     traceparent: str | None = None
+    idempotent: bool = True
+    progress: Progress | None = None
+    pause: float = 0
+    wait: bool = True
+
+
+class CallFailure(Internal):
+    """What a failed call_agent tells the workflow and GET /status, in the failure's details.
+
+    ``retryable`` says that another attempt may succeed, ``pause`` after how many seconds;
+    ``exhausted`` that there will be none, since all attempts of this agent were made. ``attempts``
+    counts those, with the ones whose worker was lost.
+    """
+
+    progress: Progress
+    attempts: int = 0
+    retryable: bool = False
+    exhausted: bool = False
+    pause: float | None = None
+    blocked_by: BlockedBy | None = None
 
 
 class AgentReply(Internal):
@@ -170,16 +270,7 @@ class AgentReply(Internal):
     status: int
     attempt: int
     seconds: float
-
-
-class Attempt(Internal):
-    """A failed attempt, as the engine keeps it in the failure's details."""
-
-    attempt: int
-    instance: str | None
-    error_type: str
-    seconds: float
-    status: int | None = None
+    attempts: tuple[Attempt, ...] = ()
 
 
 class TaskOutcome(Internal):
@@ -189,6 +280,8 @@ class TaskOutcome(Internal):
     result: Any = None
     attempts: int
     execution_time: float | None = None
+    attempt_history: tuple[Attempt, ...] = ()
+    dead_letter: bool = False
 
 
 class TaskStatus(Model):
@@ -212,6 +305,19 @@ class TaskStatus(Model):
     next_attempt_at: datetime | None = None
     last_error: str | None = None
     blocked_by: BlockedBy | None = None
+    until: datetime | None = Field(
+        default=None, description="When what blocks it ends, where that is known"
+    )
+    chosen_by: str | None = Field(default=None, description="How the agent was chosen")
+    attempt_history: tuple[Attempt, ...] | None = Field(
+        default=None, description="The attempts that have ended, the latest 20"
+    )
+    dead_letter: bool | None = Field(
+        default=None, description="Whether it waits among the dead letters to be run again"
+    )
+    earlier_runs: tuple[Run, ...] | None = Field(
+        default=None, description="The runs before it was redriven"
+    )
 
     @model_serializer(mode="wrap")
     def _without_blanks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -242,3 +348,28 @@ class Health(Model):
     agents_total: int
     active_tasks: int
     queue_size: int
+    queues: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="What waits, by agent and priority"
+    )
+
+
+class Verdict(Model):
+    """What admission says of a task: the answer that its submission would get now."""
+
+    admitted: bool
+    status_code: int
+    detail: str | None = None
+    retry_after: int | None = Field(default=None, description="Seconds")
+
+
+class DryRun(Model):
+    """The answer of POST /orchestrate?dry_run=true."""
+
+    plan: Plan
+    admission: Verdict
+
+
+class PriorityChange(Model):
+    """The body of POST /tasks/{task_id}/priority."""
+
+    priority: Priority = Field(description="5 is the most urgent, 1 the least")

@@ -1,16 +1,26 @@
 """What API and worker processes have in common: agent pools, transport, metrics port, signals."""
 
 import asyncio
+import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from typing import Any
 
 from prometheus_client import start_http_server
 
 from orchestrator.config import Settings
 from orchestrator.errors import StartupError
+from orchestrator.telemetry.logging import get_logger
 from orchestrator.transports.http import HttpTransport
+
+EXTRA_STOP_SECONDS = 10.0
+"""A polite stop may take its grace, and so much more."""
+
+log = get_logger(__name__)
 
 
 def http_transport(settings: Settings) -> HttpTransport:
@@ -30,6 +40,18 @@ def secret_headers(settings: Settings) -> dict[str, dict[str, str]]:
         for name, agent in settings.agents.items()
         if agent.headers
     }
+
+
+@asynccontextmanager
+async def in_background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have these go on beside the block, until it ends."""
+    going = [asyncio.create_task(work) for work in works]
+    try:
+        yield
+    finally:
+        for task in going:
+            task.cancel()
+        await asyncio.gather(*going, return_exceptions=True)
 
 
 @contextmanager
@@ -58,10 +80,29 @@ def metrics_server(settings: Settings) -> Iterator[None]:
         thread.join()
 
 
-def stop_on_signals() -> asyncio.Event:
-    """An event that SIGINT and SIGTERM set."""
+def stop_on_signals(grace: timedelta) -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set; a process that outlives the grace after it is ended.
+
+    A worker's shutdown leaves it to the engine to end the polls in flight, so that no call is
+    handed to one that has left. With no engine there they never end, nor does the shutdown.
+    """
     stop = asyncio.Event()
+    seconds = grace.total_seconds() + EXTRA_STOP_SECONDS
+
+    def on_signal() -> None:
+        if not stop.is_set():
+            stop.set()
+            overdue = threading.Timer(seconds, _leave, (seconds,))
+            overdue.daemon = True
+            overdue.start()
+
     loop = asyncio.get_running_loop()
     for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, stop.set)
+        loop.add_signal_handler(each, on_signal)
     return stop
+
+
+def _leave(seconds: float) -> None:
+    log.error("stop_overdue", seconds=seconds, advice="ended by force; is the engine there?")
+    sys.stdout.flush()
+    os._exit(1)

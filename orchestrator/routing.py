@@ -7,12 +7,21 @@ import difflib
 import fnmatch
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from orchestrator.config import ErrorRecovery, Match, Rule, Settings
+from orchestrator.config import ErrorRecovery, Instance, Match, Rule, Settings, origin
 from orchestrator.errors import UnknownPattern
-from orchestrator.models import MAX_TIMEOUT_SECONDS, Plan, RetryPlan, TaskRequest
+from orchestrator.models import (
+    MAX_TIMEOUT_SECONDS,
+    Dispatch,
+    LimitMode,
+    Plan,
+    RetryPlan,
+    Route,
+    TaskRequest,
+)
 
 _REGEX_MARKS = re.compile(r"[\^$()|+{}\\]|\.\*|\.\?")
 _GLOB_MARKS = re.compile(r"[*?\[]")
@@ -24,11 +33,17 @@ CLOSEST_PATTERNS = 3
 
 WORKFLOW_QUEUE = "orchestrator"
 WORKFLOW_TYPE = "OrchestrateTask"
+_AGENT_QUEUES = "agent."
 
 
 def agent_queue(agent: str) -> str:
     """The task queue that an agent's calls wait in."""
-    return f"agent.{agent}"
+    return _AGENT_QUEUES + agent
+
+
+def agent_of(queue: str) -> str:
+    """The agent whose calls wait in a task queue."""
+    return queue.removeprefix(_AGENT_QUEUES)
 
 
 def kind_of(pattern: str, match: Match = Match.AUTO) -> Match:
@@ -75,6 +90,7 @@ class Routes:
     """The compiled routing rules and capabilities of a configuration."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._agents = settings.agents
         self._recovery = settings.error_recovery
         self._retry = retry_plan(settings.error_recovery)
@@ -109,17 +125,42 @@ class Routes:
             self._recovery.task_timeout,
             min(self._longest_course(rule.timeout), MAX_TIMEOUT_SECONDS),
         )
+        route = self._route(rule.target_agent, rule)
+        limit = self._settings.rate_limit(rule.target_agent)
+        metered = limit is not None and limit.mode is LimitMode.QUEUE
+        # An inline call passes by the queue that meters it, and may be made again after a crash.
+        inline = rule.dispatch is Dispatch.INLINE and route.idempotent and not metered
         return Plan(
-            agent=rule.target_agent,
-            endpoint=rule.endpoint,
-            task_queue=agent_queue(rule.target_agent),
-            dispatch=rule.dispatch,
+            **dict(route),
+            dispatch=Dispatch.INLINE if inline else Dispatch.QUEUED,
             attempt_timeout=rule.timeout,
             deadline=deadline,
             priority=request.priority or rule.priority,
             retry=self._retry,
             chosen_by=chosen_by,
+            **self._further(rule, request),
         )
+
+    def _route(self, agent: str, rule: Rule) -> Route:
+        return Route(
+            agent=agent,
+            endpoint=_endpoint(rule, agent, self._agents[agent].instances),
+            task_queue=agent_queue(agent),
+            idempotent=self._agents[agent].idempotent,
+        )
+
+    def _further(self, rule: Rule, request: TaskRequest) -> dict[str, Any]:
+        """What most plans do without, so that it does not travel with them."""
+        further: dict[str, Any] = {}
+        if rule.fallback_agents:
+            further["fallbacks"] = tuple(self._route(name, rule) for name in rule.fallback_agents)
+        if weight := self._settings.priority_queue.tenant_weights.get(request.tenant):
+            further["fairness_weight"] = weight
+        if self._recovery.dead_letter_queue:
+            further["dead_letter"] = True
+            if expires := self._settings.dead_letters.expire_after:
+                further["dead_letter_expires"] = expires
+        return further
 
     def _choose(self, request: TaskRequest) -> tuple[Rule, str]:
         pattern = request.pattern
@@ -158,6 +199,20 @@ def _rule_per_agent(settings: Settings) -> dict[str, Rule]:
     for rule in reversed(settings.routing_rules):
         rules[rule.target_agent] = rule
     return rules
+
+
+def _endpoint(rule: Rule, agent: str, instances: Sequence[Instance]) -> str:
+    """Where the rule has the agent called.
+
+    A whole URL names its instance itself. Where it is the agent's only one, or another agent is
+    called in its stead, the path remains, for whatever instances the agent has by then.
+    """
+    if "://" not in rule.endpoint:
+        return rule.endpoint
+    base = origin(rule.endpoint)
+    if agent == rule.target_agent and [each.url for each in instances] != [base]:
+        return rule.endpoint
+    return rule.endpoint.removeprefix(base) or "/"
 
 
 def specificity(pattern: str, kind: Match) -> int:

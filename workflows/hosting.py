@@ -1,16 +1,21 @@
 """The engine worker that runs our workflows, for every process that hosts them."""
 
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
-from activities.call_agent import AgentCalls
+from activities.call_agent import HEARTBEAT_SECONDS, AgentCalls
 from activities.resolve_plan import PlanResolver
 from orchestrator.routing import WORKFLOW_QUEUE
+from workflows.dead_letter import DeadLetter
+from workflows.fleet import AgentFleet
+from workflows.redrive import RedriveDeadLetters
 from workflows.task import OrchestrateTask
 
-WORKFLOWS = (OrchestrateTask,)
+WORKFLOWS = (OrchestrateTask, DeadLetter, RedriveDeadLetters, AgentFleet)
 
 
 def workflow_worker(
@@ -19,10 +24,12 @@ def workflow_worker(
     resolver: PlanResolver,
     grace: timedelta = timedelta(seconds=30),
     runner: WorkflowRunner | None = None,
+    long_activities: Sequence[Callable[..., Any]] = (),
 ) -> Worker:
     """A worker for the workflow queue, with the activities that workflows run beside themselves.
 
-    ``grace`` is how long calls in flight may go on after a polite stop.
+    ``grace`` is how long calls in flight may go on after a polite stop. ``long_activities`` are
+    those that workflows leave to whichever worker takes them from the workflow queue.
 
     Workflows run outside the sandbox, which costs a third of the CPU of a task; the tests run them
     inside it, and replay recorded histories (docs/decisions/0002-unsandboxed-workflows.md).
@@ -31,8 +38,11 @@ def workflow_worker(
         client,
         task_queue=WORKFLOW_QUEUE,
         workflows=WORKFLOWS,
-        activities=[calls.call_agent, resolver.resolve_plan],
-        no_remote_activities=True,
+        activities=[calls.call_agent, resolver.resolve_plan, *long_activities],
+        no_remote_activities=not long_activities,
         workflow_runner=runner or UnsandboxedWorkflowRunner(),
         graceful_shutdown_timeout=grace,
+        # A heartbeat is how a cancellation reaches an activity, so none is held back for long.
+        max_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_SECONDS),
+        default_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_SECONDS),
     )

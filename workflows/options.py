@@ -14,17 +14,23 @@ BACKSTOP = timedelta(seconds=5)
 """The activity ends a call itself, with a clearer error; the engine does so this much later."""
 
 RESOLVE_TIMEOUT = timedelta(seconds=10)
-LOCAL_RETRY_THRESHOLD = timedelta(seconds=10)
-"""Longer pauses of an inline call become durable timers."""
+
+FALLBACK_AFTER = timedelta(seconds=5)
+"""How long a call waits in an agent's queue before the next of a rule's agents is asked."""
+
+ONCE = RetryPolicy(maximum_attempts=1)
 
 
 def retry_policy(retry: RetryPlan) -> RetryPolicy:
-    """The plan's retries as the engine's policy."""
+    """The plan's retries as the engine's policy.
+
+    The activity counts its attempts itself, since what the engine counts are dispatches: some find
+    the agent unavailable, and cost the task nothing.
+    """
     return RetryPolicy(
         initial_interval=timedelta(seconds=retry.initial_seconds),
         backoff_coefficient=retry.backoff,
         maximum_interval=timedelta(seconds=retry.maximum_seconds),
-        maximum_attempts=retry.max_attempts,
         # An answer that grew over the engine's cap when it was written anew.
         non_retryable_error_types=[PayloadTooLarge.__name__],
     )

@@ -1,34 +1,24 @@
 """OrchestrateTask: one task from its start to its one final state."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import (
-    ActivityError,
-    ApplicationError,
-    CancelledError,
-    FailureError,
-    RetryState,
-    TimeoutError,  # noqa: A004 - the engine's, which is the one that workflows meet
-    TimeoutType,
-    is_cancelled_exception,
-)
+from temporalio.exceptions import ApplicationError, CancelledError, FailureError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.call_agent import DEADLINE_EXCEEDED, AgentCalls
     from activities.resolve_plan import PlanResolver
     from orchestrator.engine import search_attributes
     from orchestrator.engine.converter import INVALID_INPUT
-    from orchestrator.engine.queues import engine_priority
+    from orchestrator.engine.record import MEMO_CHOSEN_BY
     from orchestrator.engine.tasks import summary
     from orchestrator.errors import PayloadTooLarge
     from orchestrator.models import (
-        AgentCall,
+        MAX_PRIORITY,
+        MIN_PRIORITY,
         AgentReply,
-        Attempt,
-        Dispatch,
         Plan,
+        Run,
         Task,
         TaskOutcome,
         TaskState,
@@ -36,7 +26,10 @@ with workflow.unsafe.imports_passed_through():
     )
     from orchestrator.routing import WORKFLOW_TYPE
     from orchestrator.telemetry.logging import get_logger
-    from workflows import options
+    from workflows import failures, options
+    from workflows.agent_calls import Calls, Exhausted
+    from workflows.dead_letter import bury
+    from workflows.failures import DEADLINE_EXCEEDED, Failed
 
 log = get_logger(__name__)
 
@@ -50,6 +43,7 @@ class OrchestrateTask:
         self._state = TaskState.QUEUED
         self._task: Task | None = None
         self._plan: Plan | None = None
+        self._calls: Calls | None = None
         self._outcome: TaskOutcome | None = None
         self._error: ApplicationError | None = None
         self._updated_at: datetime = workflow.now()
@@ -72,15 +66,19 @@ class OrchestrateTask:
         self._task = task
         self._plan = plan = task.plan or await self._resolve(task)
         self._announce(task, plan)
+        self._calls = calls = Calls(task, plan)
+        self._enter(TaskState.RUNNING)
         try:
-            reply = await self._call(task, plan)
+            reply = await calls.make()
+        except Exhausted as error:
+            raise await self._failure(task, calls, error.failed) from error.__cause__
         except FailureError as error:
-            if _was_cancelled(error):
-                self._log("task_cancelled")
-                self._enter(TaskState.CANCELLED)
-                raise CancelledError("The task was cancelled") from error
-            raise self._failure(plan, error) from error
-        return self._completed(plan, reply)
+            if not failures.was_cancelled(error):
+                raise
+            self._log("task_cancelled")
+            self._enter(TaskState.CANCELLED)
+            raise CancelledError("The task was cancelled") from error
+        return self._completed(calls, reply)
 
     async def _resolve(self, task: Task) -> Plan:
         try:
@@ -91,7 +89,7 @@ class OrchestrateTask:
                 retry_policy=RetryPolicy(maximum_attempts=3),
             )
         except FailureError as error:
-            cause = _cause(error)
+            cause = failures.cause_of(error)
             if isinstance(cause, ApplicationError):
                 raise self._failed(cause.type, cause.message) from None
             raise
@@ -109,73 +107,49 @@ class OrchestrateTask:
             workflow.upsert_search_attributes(
                 [pair.key.value_set(pair.value) for pair in attributes.search_attributes]
             )
+            workflow.upsert_memo({MEMO_CHOSEN_BY: plan.chosen_by})
 
-    async def _call(self, task: Task, plan: Plan) -> AgentReply:
-        self._enter(TaskState.RUNNING)
-        call = AgentCall(
-            task_id=workflow.info().workflow_id,
-            agent=plan.agent,
-            endpoint=plan.endpoint,
-            payload=task.payload,
-            attempt_timeout=plan.attempt_timeout,
-            retry=plan.retry,
-            traceparent=task.traceparent,
-        )
-        spent = workflow.now() - workflow.info().workflow_start_time
-        left = max(timedelta(seconds=plan.deadline) - spent, timedelta(milliseconds=1))
-        attempt_timeout = timedelta(seconds=plan.attempt_timeout) + options.BACKSTOP
-        if plan.dispatch is Dispatch.INLINE:
-            return await workflow.execute_local_activity_method(
-                AgentCalls.call_agent,
-                call,
-                schedule_to_close_timeout=left,
-                start_to_close_timeout=attempt_timeout,
-                retry_policy=options.retry_policy(plan.retry),
-                local_retry_threshold=options.LOCAL_RETRY_THRESHOLD,
-                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            )
-        return await workflow.execute_activity_method(
-            AgentCalls.call_agent,
-            call,
-            task_queue=plan.task_queue,
-            schedule_to_close_timeout=left,
-            start_to_close_timeout=attempt_timeout,
-            heartbeat_timeout=options.HEARTBEAT_TIMEOUT,
-            retry_policy=options.retry_policy(plan.retry),
-            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=f"POST {plan.endpoint}",
-            # A start by hand, or by a parent, carries none for the call to inherit.
-            priority=engine_priority(plan.priority, task.tenant),
-        )
-
-    def _completed(self, plan: Plan, reply: AgentReply) -> TaskOutcome:
+    def _completed(self, calls: Calls, reply: AgentReply) -> TaskOutcome:
         self._enter(
-            TaskState.COMPLETED, f"at attempt {reply.attempt}, which took {reply.seconds:g} s"
+            TaskState.COMPLETED, f"at attempt {calls.attempts}, which took {reply.seconds:g} s"
         )
         self._outcome = TaskOutcome(
-            agent=plan.agent,
+            agent=calls.agent,
             result=reply.result,
-            attempts=reply.attempt,
+            attempts=calls.attempts,
             execution_time=reply.seconds,
+            attempt_history=calls.attempt_history,
         )
-        self._log("task_completed", execution_time=reply.seconds, attempts=reply.attempt)
+        self._log("task_completed", execution_time=reply.seconds, attempts=calls.attempts)
         return self._outcome
 
-    def _failure(self, plan: Plan, error: FailureError) -> ApplicationError:
+    async def _failure(self, task: Task, calls: Calls, failed: Failed) -> ApplicationError:
         """The task's failure: what went wrong last, how often it was tried, why not again."""
-        kind, message = _last_error(error, plan)
-        attempt = _last_attempt(error)
-        attempts = _attempts(error, attempt, plan)
-        self._outcome = TaskOutcome(
-            agent=plan.agent,
-            attempts=attempts,
-            execution_time=attempt.seconds if attempt else None,
-        )
-        if _deadline_passed(error):
-            text = f"The deadline of {plan.deadline:g} s passed after {_times(attempts)}: {message}"
+        times = f"{calls.attempts} attempt" + ("" if calls.attempts == 1 else "s")
+        kind, text = failed.kind, f"Failed after {times}: {failed.message}"
+        if failed.deadline_passed:
             kind = DEADLINE_EXCEEDED
-        else:
-            text = f"Failed after {_times(attempts)}: {message}"
+            text = (
+                f"The deadline of {calls.plan.deadline:g} s passed after {times}: {failed.message}"
+            )
+        history = calls.attempt_history
+        buried = calls.plan.dead_letter and failed.is_for_dead_letters
+        if buried:
+            run = Run(
+                error=text,
+                error_type=kind,
+                attempts=calls.attempts,
+                ended_at=workflow.now(),
+                attempt_history=history,
+            )
+            buried = await bury(task, calls.plan, run)
+        self._outcome = TaskOutcome(
+            agent=calls.agent,
+            attempts=calls.attempts,
+            execution_time=history[-1].seconds if history else None,
+            attempt_history=history,
+            dead_letter=buried,
+        )
         return self._failed(kind, text)
 
     def _failed(self, kind: str | None, text: str) -> ApplicationError:
@@ -194,8 +168,21 @@ class OrchestrateTask:
 
     def _log(self, event: str, **fields: object) -> None:
         if not workflow.unsafe.is_replaying():
-            agent = self._plan.agent if self._plan else None
+            agent = self._calls.agent if self._calls else None
             log.info(event, task_id=workflow.info().workflow_id, agent=agent, **fields)
+
+    @workflow.signal
+    def set_priority(self, priority: int) -> None:
+        """Calls that are yet to be made go by this priority; what waits already, the engine moves.
+
+        A priority outside 1 to 5 is passed over.
+        """
+        if self._plan is None or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
+            return
+        self._plan = self._plan.model_copy(update={"priority": priority})
+        if self._calls is not None:
+            self._calls.plan = self._plan
+        workflow.upsert_search_attributes([search_attributes.PRIORITY.value_set(priority)])
 
     @workflow.query
     def status(self) -> TaskStatus:
@@ -209,7 +196,7 @@ class OrchestrateTask:
         return TaskStatus(
             task_id=info.workflow_id,
             status=self._state,
-            agent=self._plan.agent if self._plan else None,
+            agent=self._calls.agent if self._calls else None,
             pattern=self._task.pattern if self._task else None,
             priority=self._plan.priority if self._plan else None,
             tenant=self._task.tenant if self._task else None,
@@ -222,74 +209,7 @@ class OrchestrateTask:
             updated_at=self._updated_at,
             execution_time=outcome.execution_time if outcome else None,
             attempts=outcome.attempts if outcome else None,
+            attempt_history=outcome.attempt_history if outcome else None,
+            chosen_by=self._plan.chosen_by if self._plan else None,
+            dead_letter=(outcome.dead_letter or None) if outcome else None,
         )
-
-
-def _was_cancelled(error: FailureError) -> bool:
-    # A cancelled call whose worker died ends in a timeout; the wish to cancel still holds.
-    return is_cancelled_exception(error) or workflow.cancellation_reason() is not None
-
-
-def _cause(error: FailureError) -> BaseException | None:
-    """What the engine's own frame is about; failures of inline calls come without one."""
-    return error.cause if isinstance(error, ActivityError) else error
-
-
-def _deadline_passed(error: FailureError) -> bool:
-    cause = _cause(error)
-    if isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_CLOSE:
-        return True
-    if isinstance(cause, ApplicationError) and cause.type == DEADLINE_EXCEEDED:
-        return True
-    return isinstance(error, ActivityError) and error.retry_state is RetryState.TIMEOUT
-
-
-def _last_error(error: FailureError, plan: Plan) -> tuple[str, str]:
-    """Type and message of what went wrong last, the cause behind a timeout first."""
-    cause = _cause(error)
-    if isinstance(cause, TimeoutError) and isinstance(cause.__cause__, ApplicationError):
-        cause = cause.__cause__
-    if isinstance(cause, ApplicationError):
-        return cause.type or "CallFailed", cause.message
-    if isinstance(cause, TimeoutError):
-        if cause.type is TimeoutType.HEARTBEAT:
-            return "WorkerLost", "the worker that made the call stopped answering"
-        if cause.type is TimeoutType.START_TO_CLOSE:
-            return "AgentTimedOut", "the call did not end in time"
-        if _was_started(error, plan):
-            return DEADLINE_EXCEEDED, "the call was still under way"
-        return DEADLINE_EXCEEDED, "no worker was free to make the call"
-    return type(cause).__name__, str(cause)
-
-
-def _was_started(error: FailureError, plan: Plan) -> bool:
-    # Inline calls have no event that says so, and no queue to wait in.
-    return (
-        plan.dispatch is Dispatch.INLINE
-        or not isinstance(error, ActivityError)
-        or bool(error.started_event_id)
-    )
-
-
-def _last_attempt(error: FailureError) -> Attempt | None:
-    cause = _cause(error)
-    while cause is not None:
-        if isinstance(cause, ApplicationError) and cause.details:
-            return Attempt.model_validate(cause.details[0])
-        cause = cause.__cause__
-    return None
-
-
-def _attempts(error: FailureError, last: Attempt | None, plan: Plan) -> int:
-    """How many attempts were made; a worker that died left no word of its last one."""
-    if isinstance(error, ActivityError) and (
-        error.retry_state is RetryState.MAXIMUM_ATTEMPTS_REACHED
-    ):
-        return plan.retry.max_attempts
-    if last is not None:
-        return last.attempt
-    return 1 if _was_started(error, plan) else 0
-
-
-def _times(attempts: int) -> str:
-    return f"{attempts} attempt" + ("" if attempts == 1 else "s")

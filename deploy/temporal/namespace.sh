@@ -26,7 +26,8 @@ patiently temporal operator search-attribute create --namespace "$TEMPORAL_NAMES
     --name OrchestratorAgent --type Keyword \
     --name OrchestratorPattern --type Keyword \
     --name OrchestratorPriority --type Int \
-    --name OrchestratorTenant --type Keyword
+    --name OrchestratorTenant --type Keyword \
+    --name OrchestratorErrorType --type Keyword
 patiently temporal workflow count --namespace "$TEMPORAL_NAMESPACE" \
-    --query "OrchestratorAgent = 'none' AND OrchestratorPriority = 3"
+    --query "OrchestratorAgent = 'none' AND OrchestratorErrorType = 'none'"
 echo "namespace $TEMPORAL_NAMESPACE is ready"

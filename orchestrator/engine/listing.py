@@ -48,18 +48,19 @@ def query(chosen: TaskFilter) -> str:
         (search_attributes.TENANT, chosen.tenant),
     ):
         if value is not None:
-            clauses.append(f"{attribute.name} = {_quoted(value)}")
+            clauses.append(f"{attribute.name} = {quoted(value)}")
     if chosen.priority is not None:
         clauses.append(f"{search_attributes.PRIORITY.name} = {chosen.priority}")
     if chosen.status is not None:
         names = [name for name, state in STATE_BY_NAME.items() if state is chosen.status] or _OPEN
-        clauses.append(f"ExecutionStatus IN ({', '.join(map(_quoted, names))})")
+        clauses.append(f"ExecutionStatus IN ({', '.join(map(quoted, names))})")
     if chosen.since is not None:
-        clauses.append(f"StartTime >= {_quoted(chosen.since.astimezone(UTC).isoformat())}")
+        clauses.append(f"StartTime >= {quoted(chosen.since.astimezone(UTC).isoformat())}")
     return " AND ".join(clauses)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text in the engine's query language."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

@@ -4,12 +4,15 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from orchestrator.dead_letters import DeadLetterFilter
+from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.queues import QueueState, describe_queues
 from orchestrator.engine.rpc import engine_call
 from orchestrator.engine.tasks import Tasks
@@ -18,19 +21,30 @@ from orchestrator.models import TaskState
 from orchestrator.telemetry.logging import get_logger
 
 REFRESH_SECONDS = 1.0
+RENEW_SECONDS = 0.2
+"""Those who cannot wait for the next refresh have the engine asked at most this often."""
 IDLE_SECONDS = 120.0
 """Nobody asked for so long, which is longer than Prometheus pauses: no need to ask the engine."""
+
+DEAD_LETTERS_SECONDS = 5.0
+"""How old their number may be: it changes slowly, and such counts are dear to large engines."""
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the engine said last; ``reachable`` is False when it did not answer."""
+    """What the engine said last; ``reachable`` is False when it did not answer.
+
+    ``as_of`` is when it was asked for these numbers, by the monotonic clock.
+    """
 
     reachable: bool = False
+    as_of: float = float("-inf")
     counts: Mapping[TaskState, int] = field(default_factory=lambda: dict.fromkeys(TaskState, 0))
     queues: Mapping[str, QueueState] = field(default_factory=dict)
+    dead_letters: int = 0
+    dead_letters_as_of: float = float("-inf")
 
     @property
     def active(self) -> int:
@@ -41,6 +55,11 @@ class Snapshot:
     def has_workers(self) -> bool:
         """Whether somebody takes the calls of every agent."""
         return all(queue.has_worker for queue in self.queues.values())
+
+    @cached_property
+    def waiting(self) -> int:
+        """Waiting calls of all agents."""
+        return self.backlog.total()
 
     @property
     def backlog(self) -> Counter[int]:
@@ -59,6 +78,7 @@ class Overview:
         self._tasks = tasks
         self._agents = agents
         self._timeout = timedelta(seconds=timeout)
+        self._dead_letters = DeadLetters(client, timeout)
         self._snapshot = Snapshot()
         self._asked_at = time.monotonic()
         self._refreshed_at = float("-inf")
@@ -79,6 +99,20 @@ class Overview:
         self._asked_at = time.monotonic()
         return self._snapshot
 
+    async def renew(self) -> Snapshot:
+        """A snapshot that was asked for after this call; who comes meanwhile shares it.
+
+        An engine that does not answer is not waited for again.
+        """
+        self._asked_at = wanted = time.monotonic()
+        async with self._refreshing:
+            last = self._snapshot
+            if last.as_of < wanted and (last.reachable or self._refreshed_at == float("-inf")):
+                pause = last.as_of + RENEW_SECONDS - time.monotonic()
+                await asyncio.sleep(max(0.0, pause))
+                await self._refresh()
+        return self._snapshot
+
     async def run(self) -> None:
         """Refresh until cancelled."""
         while True:
@@ -96,14 +130,22 @@ class Overview:
         self._refreshed_at = time.monotonic()
 
     async def _ask(self) -> Snapshot:
+        last, now = self._snapshot, time.monotonic()
         try:
             async with engine_call(self._timeout):
-                counts, queues = await asyncio.gather(
+                counts, queues, dead_letters = await asyncio.gather(
                     self._tasks.counts(),
                     describe_queues(self._client, self._agents, self._timeout),
+                    self._count_dead_letters(last, now),
                 )
         except (EngineUnavailable, RPCError) as error:
-            if self._snapshot.reachable:
+            if last.reachable:
                 log.warning("engine_unreachable", error=str(error))
-            return Snapshot(counts=self._snapshot.counts, queues=self._snapshot.queues)
-        return Snapshot(reachable=True, counts=counts, queues=queues)
+            return replace(last, reachable=False)
+        return Snapshot(True, now, counts, queues, *dead_letters)
+
+    async def _count_dead_letters(self, last: Snapshot, now: float) -> tuple[int, float]:
+        """How many there are, and when that was."""
+        if now - last.dead_letters_as_of < DEAD_LETTERS_SECONDS:
+            return last.dead_letters, last.dead_letters_as_of
+        return await self._dead_letters.count(DeadLetterFilter()), now

@@ -17,9 +17,13 @@ from orchestrator.routing import agent_queue
 _PARALLEL_CALLS = 8
 
 
-def engine_priority(priority: int, tenant: str) -> Priority:
-    """Our 5 (urgent) to 1 as the engine's 1 (first) to 5; tenants take turns within a level."""
-    return Priority(priority_key=MAX_PRIORITY + 1 - priority, fairness_key=tenant)
+def engine_priority(priority: int, tenant: str, weight: float = 1.0) -> Priority:
+    """Our 5 (urgent) to 1 as the engine's 1 (first) to 5; tenants share each level by weight."""
+    return Priority(
+        priority_key=MAX_PRIORITY + 1 - priority,
+        fairness_key=tenant,
+        fairness_weight=None if weight == 1 else weight,
+    )
 
 
 @dataclass(frozen=True)

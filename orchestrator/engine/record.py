@@ -19,10 +19,21 @@ from temporalio.converter import DataConverter, decode_typed_search_attributes
 from temporalio.exceptions import ApplicationError
 
 from orchestrator.engine import search_attributes
-from orchestrator.models import BlockedBy, Dispatch, TaskOutcome, TaskState, TaskStatus
+from orchestrator.models import (
+    BlockedBy,
+    CallFailure,
+    Dispatch,
+    Progress,
+    TaskOutcome,
+    TaskState,
+    TaskStatus,
+)
 
 MEMO_CREATED_AT = "created_at"
 MEMO_DISPATCH = "dispatch"
+MEMO_CHOSEN_BY = "chosen_by"
+MEMO_EARLIER_RUNS = "earlier_runs"
+"""The runs before the task was redriven, without their attempts: a list of Run."""
 MEMO_FINGERPRINT = "fingerprint"
 
 STATES: dict[int, TaskState] = {
@@ -36,10 +47,18 @@ STATES: dict[int, TaskState] = {
 
 
 @dataclass(frozen=True)
+class Blocked:
+    """What keeps a task waiting, and when that ends, where it is known."""
+
+    by: BlockedBy
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Waiting:
     """What an open task waits for, as far as its own record tells; ``queue`` may have no worker."""
 
-    blocked_by: BlockedBy | None = None
+    blocked: Blocked | None = None
     queue: str | None = None
     since: datetime | None = None
 
@@ -68,6 +87,8 @@ class Recorder:
             status=state or TaskState.QUEUED,
             created_at=datetime.fromisoformat(created) if created else started,
             updated_at=moment(info.close_time) if state else started,
+            chosen_by=memo.get(MEMO_CHOSEN_BY),
+            earlier_runs=memo.get(MEMO_EARLIER_RUNS),
             **_attributes(info.search_attributes),
         )
 
@@ -90,34 +111,48 @@ class Recorder:
     async def _pending(
         self, head: TaskStatus, info: WorkflowExecutionInfo, activity: PendingActivityInfo
     ) -> tuple[TaskStatus, Waiting]:
-        started = activity.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
-        paused = activity.paused
-        failed = activity.attempt - 1
+        under_way = (
+            activity.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+            and not activity.paused
+        )
+        progress = await self._progress(activity)
         update: dict[str, Any] = {
-            "status": TaskState.RUNNING if failed or (started and not paused) else TaskState.QUEUED,
-            "attempts": failed if not started or paused else activity.attempt,
             "updated_at": _latest(
                 info.start_time, activity.last_started_time, activity.last_attempt_complete_time
             ),
+            "attempt_history": progress.attempts or None,
         }
+        # What ended without a word counts as an attempt: its worker was lost.
+        ended, failure = activity.attempt - 1 - progress.waits, None
         if activity.HasField("last_failure"):
-            update["last_error"] = (await self._error(activity.last_failure))[0]
-        waiting = Waiting()
-        if paused:
-            waiting = Waiting(blocked_by=BlockedBy.PAUSED)
-        elif not started:
-            next_attempt = moment(
-                activity.next_attempt_schedule_time
-                if activity.HasField("next_attempt_schedule_time")
-                else activity.scheduled_time
-            )
-            if failed and next_attempt > datetime.now(UTC):
-                update["next_attempt_at"] = next_attempt
-                waiting = Waiting(blocked_by=BlockedBy.RETRY_BACKOFF)
-            else:
-                queue = activity.activity_options.task_queue.name
-                waiting = Waiting(queue=queue or None, since=next_attempt)
-        return head.model_copy(update=update), waiting
+            update["last_error"], _, details = await self._error(activity.last_failure)
+            if isinstance(details, CallFailure):
+                ended, failure = details.attempts, details
+        update["attempts"] = ended + under_way
+        update["status"] = TaskState.RUNNING if ended or under_way else TaskState.QUEUED
+        if activity.paused:
+            return head.model_copy(update=update), Waiting(Blocked(BlockedBy.PAUSED))
+        if under_way:
+            return head.model_copy(update=update), Waiting()
+        next_attempt = moment(
+            activity.next_attempt_schedule_time
+            if activity.HasField("next_attempt_schedule_time")
+            else activity.scheduled_time
+        )
+        if activity.attempt > 1 and next_attempt > datetime.now(UTC):
+            update["next_attempt_at"] = next_attempt
+            reason = (failure and failure.blocked_by) or BlockedBy.RETRY_BACKOFF
+            return head.model_copy(update=update), Waiting(Blocked(reason, next_attempt))
+        queue = activity.activity_options.task_queue.name or None
+        return head.model_copy(update=update), Waiting(queue=queue, since=next_attempt)
+
+    async def _progress(self, activity: PendingActivityInfo) -> Progress:
+        """What the attempts until now have left word of."""
+        if not activity.heartbeat_details.payloads:
+            return Progress()
+        payloads = activity.heartbeat_details.payloads
+        found: Progress = (await self._converter.decode(payloads, [Progress]))[0]
+        return found
 
     async def closed_status(self, info: WorkflowExecutionInfo, event: HistoryEvent) -> TaskStatus:
         """The status of a task that has ended, by the last event of its history."""
@@ -130,7 +165,7 @@ class Recorder:
         elif event.HasField("workflow_execution_failed_event_attributes"):
             failure = event.workflow_execution_failed_event_attributes.failure
             error, error_type, failed = await self._error(failure)
-            update = (_from_outcome(failed) if failed else {}) | {
+            update = (_from_outcome(failed) if isinstance(failed, TaskOutcome) else {}) | {
                 "error": error,
                 "error_type": error_type,
             }
@@ -144,15 +179,17 @@ class Recorder:
             update = {"error": "The engine's execution timeout passed", "error_type": "TimedOut"}
         return head.model_copy(update=update)
 
-    async def _error(self, failure: Failure) -> tuple[str, str, TaskOutcome | None]:
-        """A failure's message, type, and the outcome that our own failures carry."""
+    async def _error(self, failure: Failure) -> tuple[str, str, TaskOutcome | CallFailure | None]:
+        """A failure's message, type, and what our own failures carry."""
         error = await self._converter.decode_failure(failure)
         if isinstance(error, ApplicationError):
             details = error.details[0] if error.details else None
-            outcome = None
-            if isinstance(details, dict) and "attempts" in details:
-                outcome = TaskOutcome.model_validate(details)
-            return error.message, error.type or "Failed", outcome
+            carried: TaskOutcome | CallFailure | None = None
+            if isinstance(details, dict) and "progress" in details:
+                carried = CallFailure.model_validate(details)
+            elif isinstance(details, dict) and "attempts" in details:
+                carried = TaskOutcome.model_validate(details)
+            return error.message, error.type or "Failed", carried
         return str(error), type(error).__name__, None
 
 
@@ -161,6 +198,8 @@ def _from_outcome(outcome: TaskOutcome) -> dict[str, Any]:
         "agent": outcome.agent,
         "attempts": outcome.attempts,
         "execution_time": outcome.execution_time,
+        "attempt_history": outcome.attempt_history or None,
+        "dead_letter": outcome.dead_letter or None,
     }
 
 

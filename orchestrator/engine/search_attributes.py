@@ -18,11 +18,13 @@ AGENT = SearchAttributeKey.for_keyword("OrchestratorAgent")
 PATTERN = SearchAttributeKey.for_keyword("OrchestratorPattern")
 PRIORITY = SearchAttributeKey.for_int("OrchestratorPriority")
 TENANT = SearchAttributeKey.for_keyword("OrchestratorTenant")
+ERROR_TYPE = SearchAttributeKey.for_keyword("OrchestratorErrorType")
 TYPES = {
     AGENT.name: "Keyword",
     PATTERN.name: "Keyword",
     PRIORITY.name: "Int",
     TENANT.name: "Keyword",
+    ERROR_TYPE.name: "Keyword",
 }
 
 _REFUSED = {
@@ -43,6 +45,11 @@ def of_task(task: TaskRequest, plan: Plan) -> TypedSearchAttributes:
     if task.pattern is not None:
         pairs.append(SearchAttributePair(PATTERN, task.pattern))
     return TypedSearchAttributes(pairs)
+
+
+def of_dead_letter(task: TaskRequest, plan: Plan, error_type: str) -> TypedSearchAttributes:
+    """The attributes of a task's dead letter: the task's, and what it failed of."""
+    return of_task(task, plan).updated(SearchAttributePair(ERROR_TYPE, error_type))
 
 
 async def register(client: Client, timeout: timedelta) -> None:

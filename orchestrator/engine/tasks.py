@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -25,10 +26,12 @@ from orchestrator.engine import search_attributes
 from orchestrator.engine.listing import STATE_BY_NAME, TaskFilter, decoded, encoded, query
 from orchestrator.engine.queues import describe_queue, engine_priority
 from orchestrator.engine.record import (
+    MEMO_CHOSEN_BY,
     MEMO_CREATED_AT,
     MEMO_DISPATCH,
     MEMO_FINGERPRINT,
     STATES,
+    Blocked,
     Recorder,
     Waiting,
     waited_long,
@@ -50,7 +53,7 @@ from orchestrator.models import (
     TaskState,
     TaskStatus,
 )
-from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE
+from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, agent_of
 
 QUEUE_GRACE = timedelta(seconds=1)
 _DESCRIBES_AT_ONCE = 8
@@ -67,12 +70,20 @@ class Submitted:
 class Tasks:
     """The engine's tasks, each call bounded by ``rpc_timeout`` seconds.
 
+    ``block`` knows, without asking anybody, what keeps an agent's queue waiting.
+
     Every method raises EngineUnavailable when the engine does not answer.
     """
 
-    def __init__(self, client: Client, rpc_timeout: float) -> None:
+    def __init__(
+        self,
+        client: Client,
+        rpc_timeout: float,
+        block: Callable[[str], Blocked | None] = lambda _: None,
+    ) -> None:
         self._client = client
         self._deadline = timedelta(seconds=rpc_timeout)
+        self._block = block
         self._recorder = Recorder(client.data_converter)
 
     async def submit(
@@ -108,17 +119,23 @@ class Tasks:
                     memo=_memo(plan, created_at, fingerprint),
                     search_attributes=search_attributes.of_task(task, plan),
                     static_summary=summary(task, plan),
-                    priority=engine_priority(plan.priority, task.tenant),
+                    priority=engine_priority(plan.priority, task.tenant, plan.fairness_weight),
                     request_eager_start=True,
                     rpc_timeout=self._deadline,
                 )
         except WorkflowAlreadyStartedError:
-            return await self._existing(task_id, fingerprint)
+            return await self.existing(task_id, fingerprint)
         except RPCError as error:
             raise EngineRefused(f"The engine refuses the task: {error.message}") from None
         return Submitted(_accepted(task_id, plan.agent, created_at), created=True)
 
-    async def _existing(self, task_id: str, fingerprint: str | None) -> Submitted:
+    async def existing(self, task_id: str, fingerprint: str | None) -> Submitted:
+        """The answer that the task got when it was submitted first.
+
+        Raises:
+            TaskNotFound: it was not.
+            IdempotencyConflict: the id exists with another fingerprint.
+        """
         record = await self._describe(task_id)
         info = record.workflow_execution_info
         memo = await self._recorder.memo(info.memo)
@@ -138,16 +155,22 @@ class Tasks:
         info = record.workflow_execution_info
         if info.status not in STATES:
             status, waiting = await self._recorder.open_status(record)
-            blocked_by = await self._blocked_by(waiting)
-            return status.model_copy(update={"blocked_by": blocked_by}) if blocked_by else status
+            if blocked := await self._blocked(waiting):
+                update = {"blocked_by": blocked.by, "until": blocked.until}
+                return status.model_copy(update=update)
+            return status
         event = event or await self._closing_event(task_id, 0)
         if event is None:
             raise EngineUnavailable("The engine has closed the task but not yet its history")
         return await self._recorder.closed_status(info, event)
 
-    async def _blocked_by(self, waiting: Waiting) -> BlockedBy | None:
-        if waiting.blocked_by or not waiting.queue or not waited_long(waiting, QUEUE_GRACE):
-            return waiting.blocked_by
+    async def _blocked(self, waiting: Waiting) -> Blocked | None:
+        if waiting.blocked or not waiting.queue:
+            return waiting.blocked
+        if blocked := self._block(agent_of(waiting.queue)):
+            return blocked
+        if not waited_long(waiting, QUEUE_GRACE):
+            return None
         kind = (
             TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
             if waiting.queue == WORKFLOW_QUEUE
@@ -155,7 +178,7 @@ class Tasks:
         )
         async with engine_call(self._deadline):
             queue = await describe_queue(self._client, waiting.queue, self._deadline, kind)
-        return BlockedBy.CAPACITY if queue.has_worker else BlockedBy.NO_WORKER
+        return Blocked(BlockedBy.CAPACITY if queue.has_worker else BlockedBy.NO_WORKER)
 
     async def _describe(self, task_id: str) -> DescribeWorkflowExecutionResponse:
         try:
@@ -285,7 +308,7 @@ class Tasks:
 
 
 def _memo(plan: Plan, created_at: datetime, fingerprint: str | None) -> dict[str, str]:
-    memo = {MEMO_CREATED_AT: created_at.isoformat()}
+    memo = {MEMO_CREATED_AT: created_at.isoformat(), MEMO_CHOSEN_BY: plan.chosen_by}
     if plan.dispatch is Dispatch.INLINE:
         memo[MEMO_DISPATCH] = plan.dispatch
     if fingerprint is not None:

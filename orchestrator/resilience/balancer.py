@@ -16,8 +16,15 @@ class Instance:
     """Calls in flight."""
     latency: float = 0.0
     """Peak-sensitive moving average of the seconds a call takes."""
-    credit: int = 0
-    """The smooth weighted strategy's running score."""
+    share: float = 1.0
+    """How much of its weight counts: less while it is ramped up after it came back."""
+    credit: float = 0.0
+    """The running score of the strategies that take turns."""
+
+    @property
+    def pull(self) -> float:
+        """The weight that counts now."""
+        return self.weight * self.share
 
 
 class Strategy(Protocol):
@@ -28,17 +35,31 @@ class Strategy(Protocol):
         ...
 
 
-class RoundRobin:
-    """Each instance in its turn."""
+class SmoothWeighted:
+    """By weight, spread evenly: weights 5, 1, 1 give a a b a c a a (nginx's algorithm).
 
-    def __init__(self) -> None:
-        self._turn = 0
+    Each choice adds every instance its weight; the richest is chosen and pays the total.
+    """
+
+    def select(self, instances: Sequence[Instance]) -> Instance:
+        """The instance with the highest running score."""
+        return self._richest(instances, [each.pull for each in instances])
+
+    @staticmethod
+    def _richest(instances: Sequence[Instance], weights: Sequence[float]) -> Instance:
+        for each, weight in zip(instances, weights, strict=True):
+            each.credit += weight
+        chosen = max(instances, key=lambda each: each.credit)
+        chosen.credit -= sum(weights)
+        return chosen
+
+
+class RoundRobin(SmoothWeighted):
+    """Each instance in its turn, whatever its weight."""
 
     def select(self, instances: Sequence[Instance]) -> Instance:
         """The next instance."""
-        chosen = instances[self._turn % len(instances)]
-        self._turn += 1
-        return chosen
+        return self._richest(instances, [each.share for each in instances])
 
 
 class LeastConnections:
@@ -49,23 +70,8 @@ class LeastConnections:
 
     def select(self, instances: Sequence[Instance]) -> Instance:
         """The least loaded instance."""
-        least = min(each.active / each.weight for each in instances)
-        return self._turn.select([each for each in instances if each.active / each.weight == least])
-
-
-class SmoothWeighted:
-    """By weight, spread evenly: weights 5, 1, 1 give a a b a c a a (nginx's algorithm).
-
-    Each choice adds every instance its weight; the richest is chosen and pays the total.
-    """
-
-    def select(self, instances: Sequence[Instance]) -> Instance:
-        """The instance with the highest running score."""
-        for each in instances:
-            each.credit += each.weight
-        chosen = max(instances, key=lambda each: each.credit)
-        chosen.credit -= sum(each.weight for each in instances)
-        return chosen
+        least = min(each.active / each.pull for each in instances)
+        return self._turn.select([each for each in instances if each.active / each.pull == least])
 
 
 class LeastLatency:
@@ -84,8 +90,8 @@ class LeastLatency:
         return min(
             candidates,
             key=lambda each: (
-                each.latency * (each.active + 1) / each.weight,
-                each.active / each.weight,
+                each.latency * (each.active + 1) / each.pull,
+                each.active / each.pull,
             ),
         )
 

@@ -157,12 +157,13 @@ class Breaker:
         """Admit every call and record nothing until ``reset``."""
         self._order(BreakerState.DISABLED, reason)
 
-    def reset(self, reason: str) -> None:
+    def reset(self, reason: str, age_seconds: float = 0.0) -> None:
         """Close it from any state, forgetting every count and how long it was open last.
 
         Even a closed one forgets its counts, so say it once, not with every look at the fleet.
+        What others found out since the order, ``age_seconds`` ago, may still be adopted.
         """
-        self._order(BreakerState.CLOSED, reason)
+        self._order(BreakerState.CLOSED, reason, age_seconds)
 
     def adopt(
         self,
@@ -264,10 +265,11 @@ class Breaker:
         too_much = self.policy.why_too_much(self._window.tally(now))
         return because(too_much, reason) if too_much else ""
 
-    def _order(self, state: BreakerState, reason: str) -> None:
-        """Do what an operator says."""
-        self._judged_at = self._settle()
-        self._transition(state, self._judged_at, reason, own=False)
+    def _order(self, state: BreakerState, reason: str, age_seconds: float = 0.0) -> None:
+        """Do what an operator says, or said so long ago."""
+        now = self._settle()
+        self._judged_at = now - max(age_seconds, 0.0)
+        self._transition(state, now, reason, own=False)
 
     def _open(self, at: float, seconds: float, reason: str, *, own: bool = True) -> None:
         """Open for so long."""

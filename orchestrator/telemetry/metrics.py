@@ -21,6 +21,11 @@ _request_seconds = Histogram(
     ["agent"],
     buckets=_SECONDS,
 )
+_admission_refusals = Counter(
+    "orchestrator_admission_refusals_total",
+    "Tasks refused before they were started: agent_unavailable, rate_limit or queue_full",
+    ["agent", "reason"],
+)
 _agent_calls = Counter(
     "orchestrator_agent_calls_total",
     "Attempts to call an agent, by outcome",
@@ -38,6 +43,11 @@ def submission(agent: str | None, status: int, seconds: float) -> None:
     """Count one answer to POST /orchestrate; ``agent`` is none where none was chosen."""
     _requests_total.labels(agent or "none", str(int(status))).inc()
     _request_seconds.labels(agent or "none").observe(seconds)
+
+
+def admission_refusal(agent: str, reason: str) -> None:
+    """Count one refusal; ``reason`` is agent_unavailable, rate_limit or queue_full."""
+    _admission_refusals.labels(agent, reason).inc()
 
 
 def agent_call(agent: str, outcome: str, seconds: float) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import email.utils
 import io
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 import aiohttp
@@ -137,14 +138,19 @@ class HttpTransport:
             )
         return self._session
 
-    async def probe(self, url: str, timeout: float) -> str | None:
-        """GET a health check; None if it answers 2xx within the timeout, else what is wrong."""
+    async def probe(self, url: str, timeout: float, expected: Collection[int] = ()) -> str | None:
+        """GET a health check; None if it is answered well within the timeout, else what is wrong.
+
+        Well is any of the ``expected`` statuses, or any 2xx where none is named.
+        """
         try:
             async with (
                 asyncio.timeout(timeout),
                 self._open_session().get(url, allow_redirects=False) as response,
             ):
-                return None if 200 <= response.status < 300 else f"answered {response.status}"  # noqa: PLR2004 - 2xx
+                status = response.status
+                well = status in expected if expected else 200 <= status < 300  # noqa: PLR2004 - 2xx
+                return None if well else f"answered {status}"
         except TimeoutError:
             return f"no answer within {timeout:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as error:

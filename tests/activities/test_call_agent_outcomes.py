@@ -1,12 +1,12 @@
 """What one attempt brings, by what the agent did."""
 
-import socket
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from temporalio.exceptions import ApplicationError
 
 from orchestrator.models import AgentReply, Attempt
-from tests.activities.stage import MAX_RESULT_BYTES, calling
+from tests.activities.stage import MAX_RESULT_BYTES, calling, failure_in, unserved
 from tests.support.agents import Agent, Reply
 from tests.support.plans import AGENT, call
 
@@ -29,12 +29,34 @@ PERMANENT = {
 }
 
 
+def made(error: ApplicationError) -> Attempt:
+    """The attempt that failed."""
+    [attempt] = failure_in(error).progress.attempts
+    return attempt
+
+
 async def test_a_success_is_answered_with_the_agents_json_and_where_it_came_from() -> None:
     """The reply holds body, status, instance and attempt; its seconds are positive."""
     async with Agent(Reply(status=201, body={"pages": 3})) as agent, calling(agent.url) as caller:
         reply = await caller.attempt(call(), attempt=2)
+    [attempt] = reply.attempts
     expected = AgentReply(
-        result={"pages": 3}, instance=agent.url, status=201, attempt=2, seconds=reply.seconds
+        result={"pages": 3},
+        instance=agent.url,
+        status=201,
+        attempt=2,
+        seconds=reply.seconds,
+        attempts=(
+            Attempt(
+                attempt=2,
+                agent=AGENT,
+                instance=agent.url,
+                outcome="success",
+                seconds=reply.seconds,
+                status=201,
+                at=attempt.at,
+            ),
+        ),
     )
     assert expected == reply
     assert reply.seconds > 0
@@ -61,28 +83,60 @@ async def test_statuses_that_another_attempt_may_cure_are_retryable(status: int)
     """Type, flag and details say which error it was and that it may be tried again."""
     async with Agent(Reply(status=status)) as agent, calling(agent.url) as caller:
         error = await caller.failure(call(), attempt=2)
+    attempt = made(error)
     expected = Attempt(
         attempt=2,
+        agent=AGENT,
         instance=agent.url,
-        error_type=RETRYABLE[status],
-        seconds=error.details[0].seconds,
+        outcome=RETRYABLE[status],
+        seconds=attempt.seconds,
         status=status,
+        at=attempt.at,
+        error=attempt.error,
     )
     assert (RETRYABLE[status], False) == (error.type, error.non_retryable)
-    assert (expected,) == tuple(error.details)
+    assert (expected, True, False) == (
+        attempt,
+        failure_in(error).retryable,
+        failure_in(error).exhausted,
+    )
+
+
+async def test_an_attempt_tells_when_it_was_made_and_what_went_wrong() -> None:
+    """By the worker's clock, and without what the agent said."""
+    before = datetime.now(UTC)
+    async with Agent(Reply(status=500, body="user 4711")) as agent, calling(agent.url) as caller:
+        attempt = made(await caller.failure(call()))
+    assert attempt.at is not None
+    assert before <= attempt.at <= datetime.now(UTC) - timedelta(seconds=attempt.seconds)
+    assert f"{AGENT} at {agent.url}/read answered 500 Internal Server Error" == attempt.error
+
+
+async def test_an_attempts_error_is_kept_short() -> None:
+    """Twenty of them travel with the call."""
+    path = "/" + "x" * 1000
+    async with Agent(Reply(status=500)) as agent, calling(agent.url) as caller:
+        attempt = made(await caller.failure(call(endpoint=path)))
+    assert 300 == len(attempt.error or "")
 
 
 @pytest.mark.parametrize("status", PERMANENT)
 async def test_statuses_that_no_attempt_can_cure_are_permanent(status: int) -> None:
-    """They are not retryable, ask for no pause, and keep the status in their details."""
+    """They ask for no other attempt and no pause, and keep the status in their details."""
     reply = Reply(status=status, headers={"Location": "/elsewhere", "Retry-After": "7"})
     async with Agent(reply) as agent, calling(agent.url) as caller:
         error = await caller.failure(call())
-    assert (PERMANENT[status], True, None, status) == (
+    found = failure_in(error)
+    assert (PERMANENT[status], True, status) == (
         error.type,
         error.non_retryable,
-        error.next_retry_delay,
-        error.details[0].status,
+        made(error).status,
+    )
+    assert (False, False, None, None) == (
+        found.retryable,
+        found.exhausted,
+        found.pause,
+        found.blocked_by,
     )
 
 
@@ -96,17 +150,14 @@ async def test_a_redirect_is_not_followed() -> None:
 
 async def test_an_agent_that_nobody_serves_is_unreachable() -> None:
     """A refused connection is retryable and names the instance."""
-    with socket.socket() as taken:
-        # Bound but not listening: connections to it are refused, and nobody else can take it.
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with unserved() as url:
         async with calling(url) as caller:
             error = await caller.failure(call())
     assert ("AgentUnreachable", False, url, None) == (
         error.type,
         error.non_retryable,
-        error.details[0].instance,
-        error.details[0].status,
+        made(error).instance,
+        made(error).status,
     )
 
 
@@ -151,7 +202,7 @@ async def test_an_answer_over_the_cap_is_permanent() -> None:
     assert ("ReplyTooLarge", True, 200) == (
         error.type,
         error.non_retryable,
-        error.details[0].status,
+        made(error).status,
     )
 
 
@@ -171,21 +222,9 @@ async def test_an_agent_that_this_process_does_not_know_is_retryable() -> None:
     assert ("AgentUnreachable", False, None) == (
         error.type,
         error.non_retryable,
-        error.details[0].instance,
+        made(error).instance,
     )
     assert "stranger has no instances in this process" == error.message
-
-
-async def test_instances_take_turns_over_the_attempts_of_a_task() -> None:
-    """Every attempt selects anew."""
-    busy = Reply(status=503)
-    async with (
-        Agent(busy) as one,
-        Agent(busy) as two,
-        calling(one.url, two.url) as caller,
-    ):
-        errors = [await caller.failure(call(), attempt=n) for n in (1, 2, 3)]
-    assert [one.url, two.url, one.url] == [error.details[0].instance for error in errors]
 
 
 async def test_a_whole_url_as_endpoint_is_called_as_it_is() -> None:
@@ -193,10 +232,3 @@ async def test_a_whole_url_as_endpoint_is_called_as_it_is() -> None:
     async with Agent() as agent, calling("http://127.0.0.1:9") as caller:
         reply = await caller.attempt(call(endpoint=f"{agent.url}/v2/read"))
     assert (agent.url, "/v2/read") == (reply.instance, agent.calls[0].path)
-
-
-async def test_the_last_attempts_pause_still_has_a_value() -> None:
-    """The engine decides when attempts are used up, not the activity."""
-    async with Agent(Reply(status=500)) as agent, calling(agent.url) as caller:
-        error = await caller.failure(call(), attempt=4)
-    assert timedelta(seconds=8) == error.next_retry_delay

@@ -5,7 +5,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from tests.activities.stage import calling
+from orchestrator.models import BlockedBy
+from tests.activities.stage import calling, failure_in
 from tests.support.agents import Agent, Reply
 from tests.support.plans import call, retry
 
@@ -13,8 +14,13 @@ from tests.support.plans import call, retry
 async def pause(reply: Reply, attempt: int = 1, chance: float = 0.5, **plan: float) -> float:
     """The seconds that a failed attempt asks the engine to wait."""
     async with Agent(reply) as agent, calling(agent.url, chance=chance) as caller:
-        error = await caller.failure(call(retry=retry(**plan)), attempt)
+        error = await caller.failure(call(retry=retry(**({"max_attempts": 1000} | plan))), attempt)
     assert error.next_retry_delay is not None
+    found = failure_in(error)
+    assert (found.pause or 0.001, BlockedBy.RETRY_BACKOFF) == (
+        error.next_retry_delay.total_seconds(),
+        found.blocked_by,
+    )
     return error.next_retry_delay.total_seconds()
 
 

@@ -291,3 +291,34 @@ async def test_worker_and_api_run_apart_from_the_supervisor(tmp_path: Path) -> N
 
     assert "completed" == done.json()["status"]
     assert [0, 0] == codes
+
+
+async def test_a_worker_ends_though_the_engine_is_gone(tmp_path: Path) -> None:
+    """Where its shutdown would wait for the engine's word for ever, it is ended and says so."""
+    async with running(tmp_path / "engine", NO_AGENT) as engine:
+        other = Stack(tmp_path, NO_AGENT)
+        with other.output.open("ab") as output:
+            worker = await asyncio.create_subprocess_exec(
+                str(BIN / "orchestrator"),
+                "worker",
+                env={
+                    **other.variables(),
+                    "ORCHESTRATOR_TEMPORAL__ADDRESS": engine.engine,
+                    "ORCHESTRATOR_TEMPORAL__SHUTDOWN_GRACE": "0.5",
+                },
+                stdout=output,
+            )
+
+        async def ready() -> bool:
+            return "worker_ready" in other.said()
+
+        await eventually(ready)
+    worker.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(60):
+            code = await worker.wait()
+    except TimeoutError:
+        worker.kill()
+        raise
+
+    assert (1 if "stop_overdue" in other.said() else 0) == code

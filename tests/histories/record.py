@@ -25,8 +25,8 @@ FOLDER = Path(__file__).parent
 
 
 def path_of(scenario: str) -> Path:
-    """Where a scenario's history is kept."""
-    return FOLDER / f"{WORKFLOW_TYPE}.{scenario}.json"
+    """Where a scenario's history is kept; those of other workflows name their type."""
+    return FOLDER / f"{scenario if '.' in scenario else f'{WORKFLOW_TYPE}.{scenario}'}.json"
 
 
 async def record(client: Client, name: str, scenario: Scenario) -> dict[str, Any]:

@@ -11,15 +11,25 @@ from temporalio.common import TypedSearchAttributes
 from temporalio.worker import Worker
 
 from activities.call_agent import AgentCalls
+from activities.redrive import Redriver
 from activities.resolve_plan import PlanResolver
 from orchestrator.config import Agent as AgentSettings
 from orchestrator.config import Instance, Rule, Settings
+from orchestrator.dead_letters import (
+    BULK_WORKFLOW,
+    DEAD_LETTER_WORKFLOW,
+    BulkOrder,
+    DeadLetterEntry,
+    dead_letter_id,
+)
 from orchestrator.engine import search_attributes
+from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.tasks import summary
 from orchestrator.models import Dispatch, Task
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, Routes, agent_queue
 from orchestrator.transports.http import HttpTransport
+from tests.histories.dead_letter_scenarios import COURSES
 from tests.support.agents import Agent, Reply
 from tests.support.plans import AGENT, PAYLOAD, plan, retry
 from workflows.hosting import workflow_worker
@@ -29,6 +39,7 @@ Play = Callable[[Handle, Agent], Awaitable[None]]
 
 QUICK = retry(initial_seconds=0.05, max_attempts=3)
 MAX_RESULT_BYTES = 100_000
+RPC_SECONDS = 5.0
 
 
 async def watch(_: Handle, __: Agent) -> None:
@@ -53,7 +64,7 @@ async def cancel_while_queued(handle: Handle, _: Agent) -> None:
 class Scenario:
     """One course: the input, how the agent answers, and what happens meanwhile."""
 
-    given: Task | dict[str, Any] | None
+    given: Task | DeadLetterEntry | BulkOrder | dict[str, Any] | None
     replies: tuple[Reply, ...] = (Reply(),)
     play: Play = watch
     agent_worker: bool = True
@@ -100,6 +111,7 @@ SCENARIOS = {
         (Reply(status=500),),
     ),
 }
+SCENARIOS |= {name: Scenario(**course) for name, course in COURSES.items()}
 
 
 def identity(part: str) -> str:
@@ -121,7 +133,10 @@ async def stage(
         calls = AgentCalls(Pools.of(settings), transport, {})
         resolver = PlanResolver(Routes(settings))
         try:
-            async with workflow_worker(client, calls, resolver):
+            redriver = Redriver(DeadLetters(client, RPC_SECONDS))
+            async with workflow_worker(
+                client, calls, resolver, long_activities=[redriver.redrive_many]
+            ):
                 handle = await _start(client, scenario, task_id or str(uuid4()))
                 if scenario.agent_worker:
                     async with Worker(
@@ -137,6 +152,14 @@ async def stage(
 async def _start(client: Client, scenario: Scenario, task_id: str) -> Handle:
     """Start the task as the API does, or as somebody by hand who gives no plan."""
     given = scenario.given
+    if isinstance(given, DeadLetterEntry | BulkOrder):
+        dead = isinstance(given, DeadLetterEntry)
+        return await client.start_workflow(
+            DEAD_LETTER_WORKFLOW if dead else BULK_WORKFLOW,
+            given,
+            id=dead_letter_id(task_id) if dead else task_id,
+            task_queue=WORKFLOW_QUEUE,
+        )
     if not isinstance(given, Task) or given.plan is None:
         return await client.start_workflow(
             WORKFLOW_TYPE,

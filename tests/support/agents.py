@@ -70,6 +70,9 @@ class Agent:
     def __init__(self, *replies: Reply, decide: Callable[[Call], Reply] | None = None) -> None:
         self.calls: list[Call] = []
         self.url = ""
+        self.most_at_once = 0
+        """Of the calls that were answered together, health checks left out."""
+        self._at_once = 0
         self._replies: Sequence[Reply] = replies or (Reply(),)
         self._decide = decide or self._in_turn
         self._heard = asyncio.Condition()
@@ -98,6 +101,14 @@ class Agent:
         """Answer like this from now on."""
         self._replies = replies
         self._decide = self._in_turn
+
+    def behave(self, decide: Callable[[Call], Reply]) -> None:
+        """Answer each call by a function from now on."""
+        self._decide = decide
+
+    def work(self) -> list[Call]:
+        """The calls that are not health checks."""
+        return [each for each in self.calls if each.path != "/health"]
 
     def release(self) -> None:
         """Let the calls that hang be answered, and hang no more."""
@@ -129,11 +140,16 @@ class Agent:
         async with self._heard:
             self.calls.append(call)
             self._heard.notify_all()
+        is_work = call.path != "/health"
+        self._at_once += is_work
+        self.most_at_once = max(self.most_at_once, self._at_once)
         try:
             response = await self._carry_out(self._decide(call), request)
         except asyncio.CancelledError:
             call.abandoned.set()
             raise
+        finally:
+            self._at_once -= is_work
         call.answered.set()
         return response
 

@@ -123,6 +123,33 @@ class Stack:
 
         await eventually(ready, START_SECONDS, "Ready")
 
+    @contextlib.asynccontextmanager
+    async def joined(self, part: str, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+        """One more process of a part, ``api`` on that port or ``worker``, against the engine."""
+        environment = {
+            **self.variables(),
+            "ORCHESTRATOR_TEMPORAL__ADDRESS": self.engine,
+            "ORCHESTRATOR_PORT": str(port),
+            "ORCHESTRATOR_MONITORING__ENABLE_METRICS": "false",
+        }
+        with (self.directory / f"{part}-{port}.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                str(BIN / "orchestrator"),
+                part,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+
     async def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Stop it as a user would; its exit code."""
         assert self.process is not None

@@ -16,10 +16,18 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from activities.call_agent import refuse_needless
+from activities.progress import Course
 from activities.resolve_plan import PlanResolver
 from orchestrator.config import Agent, Instance, Rule, Settings
 from orchestrator.models import AgentCall, AgentReply, Attempt
-from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, Routes, agent_queue
+from orchestrator.routing import (
+    WORKFLOW_QUEUE,
+    WORKFLOW_TYPE,
+    Routes,
+    agent_queue,
+    backoff_seconds,
+)
 from tests.support.plans import AGENT
 from workflows.hosting import WORKFLOWS
 
@@ -43,28 +51,52 @@ def reply(result: Any = None, attempt: int | None = None) -> AgentReply:
     )
 
 
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one attempt."""
+
+    kind: str
+    permanent: bool
+    pause: float | None
+    message: str
+
+    def of(self, call: AgentCall, course: Course) -> ApplicationError:
+        """The failure that call_agent makes of it."""
+        attempt = Attempt(
+            attempt=course.number,
+            agent=call.agent,
+            instance="http://agent",
+            outcome=self.kind,
+            seconds=0.5,
+            status=500,
+            error=self.message[:300],
+        )
+        exhausted = not self.permanent and course.spent >= call.retry.max_attempts
+        final = self.permanent or exhausted
+        pause = self.pause or backoff_seconds(call.retry, course.spent)
+        said = course.failure(
+            attempt, retryable=not final, exhausted=exhausted, pause=None if final else pause
+        )
+        if not final and not activity.info().is_local:
+            activity.heartbeat(said.progress)
+        return ApplicationError(
+            self.message,
+            said,
+            type=self.kind,
+            non_retryable=final,
+            next_retry_delay=timedelta(seconds=pause),
+        )
+
+
 def failure(
     kind: str = "AgentFailed",
     *,
     permanent: bool = False,
     pause: float | None = None,
     message: str = "the agent answered 500",
-) -> ApplicationError:
-    """A failure of the running attempt, as call_agent words it."""
-    attempt = Attempt(
-        attempt=activity.info().attempt,
-        instance="http://agent",
-        error_type=kind,
-        seconds=0.5,
-        status=500,
-    )
-    return ApplicationError(
-        message,
-        attempt,
-        type=kind,
-        non_retryable=permanent,
-        next_retry_delay=None if pause is None else timedelta(seconds=pause),
-    )
+) -> Fault:
+    """A failure of the running attempt, as an agent would cause it."""
+    return Fault(kind, permanent, pause, message)
 
 
 @dataclass
@@ -73,7 +105,7 @@ class Calls:
 
     failures: int = 0
     behaviour: Behaviour | None = None
-    error: Callable[[], ApplicationError] = failure
+    error: Callable[[], Fault] = failure
     seen: list[AgentCall] = field(default_factory=list)
     infos: list[activity.Info] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,12 +114,14 @@ class Calls:
 
     @activity.defn
     async def call_agent(self, call: AgentCall) -> AgentReply:
-        """One attempt."""
+        """One attempt, if the real one would make it."""
+        course = Course(call)
+        refuse_needless(call, course)
         self.seen.append(call)
         self.infos.append(activity.info())
         self.started.set()
         if len(self.seen) <= self.failures:
-            raise self.error()
+            raise self.error().of(call, course)
         return await self.behaviour(call) if self.behaviour else reply()
 
     @property

@@ -97,13 +97,11 @@ async def test_a_running_inline_call_sees_the_cancellation(client: Client) -> No
 
 
 async def test_an_inline_call_in_its_long_pause_is_cancelled(client: Client) -> None:
-    """The durable timer ends with the task."""
+    """It waits in the engine, by the agent's queue."""
     calls = Calls(failures=9, error=lambda: failure(pause=600))
     async with hosted(client, calls):
         handle = await start(client, task(dispatch=Dispatch.INLINE))
-        async for event in handle.fetch_history_events(wait_new_event=True):
-            if event.HasField("timer_started_event_attributes"):
-                break
+        await scheduled(handle)
         await handle.cancel()
         await cancelled(handle)
     assert 1 == len(calls.seen)

@@ -20,6 +20,7 @@ async def test_a_task_with_its_plan_completes(skipping: Client) -> None:
         "result": {"text": "done"},
         "attempts": 1,
         "execution_time": 0.25,
+        "attempt_history": [],
     }
     assert expected == result
 
@@ -155,8 +156,16 @@ async def test_a_failure_carries_the_outcome(skipping: Client) -> None:
     """Its details hold agent, attempts and the last attempt's time."""
     async with hosted(skipping, Calls(failures=9)):
         error = await failed(skipping, task(retry=retry(max_attempts=2)))
-    expected = TaskOutcome(agent=AGENT, attempts=2, execution_time=0.5)
-    assert [expected] == [TaskOutcome.model_validate(each) for each in error.details]
+    [outcome] = [TaskOutcome.model_validate(each) for each in error.details]
+    assert (AGENT, 2, 0.5, False) == (
+        outcome.agent,
+        outcome.attempts,
+        outcome.execution_time,
+        outcome.dead_letter,
+    )
+    assert [(1, "AgentFailed"), (2, "AgentFailed")] == [
+        (each.attempt, each.outcome) for each in outcome.attempt_history
+    ]
 
 
 async def test_without_retries_there_is_one_attempt(skipping: Client) -> None:

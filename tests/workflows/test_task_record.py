@@ -62,39 +62,42 @@ async def test_an_inline_task_is_one_marker(client: Client) -> None:
     ] == await events(handle)
 
 
-async def test_an_inline_task_is_retried(client: Client) -> None:
+async def test_an_inline_task_is_retried_by_the_agents_queue(client: Client) -> None:
     """With the same count as a queued one."""
     calls = Calls(failures=2)
     given = task(dispatch=Dispatch.INLINE, retry=retry(initial_seconds=0.05))
-    async with hosted(client, calls, agent_worker=False):
+    async with hosted(client, calls):
         handle = await start(client, given)
         result = await result_of(handle)
-    assert (3, [1, 2, 3]) == (result["attempts"], [info.attempt for info in calls.infos])
+    assert (3, [True, False, False]) == (
+        result["attempts"],
+        [info.is_local for info in calls.infos],
+    )
+    assert 1 == (await events(handle)).count("ACTIVITY_TASK_SCHEDULED")
 
 
 async def test_an_inline_task_keeps_the_pause_that_an_attempt_asks_for(client: Client) -> None:
     """Rather than its own backoff."""
     calls = Calls(failures=1, error=lambda: failure(pause=1.0))
     given = task(dispatch=Dispatch.INLINE, retry=retry(initial_seconds=0.01))
-    async with hosted(client, calls, agent_worker=False):
+    async with hosted(client, calls):
         await result_of(await start(client, given))
     assert (calls.times[1] - calls.times[0]).total_seconds() >= 1.0
 
 
-async def test_a_long_pause_of_an_inline_task_is_a_durable_timer(skipping: Client) -> None:
+async def test_a_long_pause_of_an_inline_task_is_the_engines(skipping: Client) -> None:
     """No worker has to live through it; the attempts are counted on."""
     calls = Calls(failures=1, error=lambda: failure(pause=60))
-    async with hosted(skipping, calls, agent_worker=False):
-        handle = await start(skipping, task(dispatch=Dispatch.INLINE))
-        result = await result_of(handle)
-    assert "TIMER_FIRED" in await events(handle)
-    assert (2, [1, 2]) == (result["attempts"], [info.attempt for info in calls.infos])
+    async with hosted(skipping, calls):
+        result = await result_of(await start(skipping, task(dispatch=Dispatch.INLINE)))
+    assert (2, 2) == (result["attempts"], len(calls.seen))
+    assert (calls.times[1] - calls.times[0]).total_seconds() >= 60
 
 
 async def test_an_inline_task_fails_with_its_attempts(client: Client) -> None:
     """As a queued one does."""
     given = task(dispatch=Dispatch.INLINE, retry=retry(initial_seconds=0.01))
-    async with hosted(client, Calls(failures=9), agent_worker=False):
+    async with hosted(client, Calls(failures=9)):
         error = await failure_of(await start(client, given))
     assert ("AgentFailed", "Failed after 4 attempts: the agent answered 500", 4) == (
         error.type,
@@ -157,6 +160,7 @@ async def test_the_status_of_a_running_task(client: Client) -> None:
         "pattern": "read",
         "priority": 3,
         "tenant": "default",
+        "chosen_by": "exact pattern read",
     } == {k: v for k, v in status.items() if not k.endswith("_at")}
 
 

@@ -25,11 +25,20 @@ def test_a_task_without_a_pattern_has_no_pattern() -> None:
     assert search_attributes.PATTERN not in [pair.key for pair in found.search_attributes]
 
 
+def test_a_dead_letters_attributes() -> None:
+    """The task's, and what it failed of."""
+    task = TaskRequest(pattern="read", payload={})
+    found = search_attributes.of_dead_letter(task, plan(), "AgentFailed")
+    assert "AgentFailed" == found.get(search_attributes.ERROR_TYPE)
+    assert "read" == found.get(search_attributes.PATTERN)
+
+
 def test_the_command_that_registers_them() -> None:
     """An operator can paste it."""
     expected = (
         "temporal operator search-attribute create --namespace team "
         "--name OrchestratorAgent --type Keyword --name OrchestratorPattern --type Keyword "
-        "--name OrchestratorPriority --type Int --name OrchestratorTenant --type Keyword"
+        "--name OrchestratorPriority --type Int --name OrchestratorTenant --type Keyword "
+        "--name OrchestratorErrorType --type Keyword"
     )
     assert expected == search_attributes.registration_command("team")

@@ -1,0 +1,223 @@
+"""The agents: who is well and since when, and the operators' orders about them."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from api import agent_examples as examples
+from api.dependencies import Services, ServicesDependency
+from api.tasks import document
+from orchestrator.config import Url
+from orchestrator.errors import OrderRefused
+from orchestrator.fleet.records import AgentRecord, InstanceChange, InstanceOrder, LimitOrder
+from orchestrator.fleet.state import EVENTS_KEPT, unknown_agent
+from orchestrator.fleet.views import (
+    AgentDetail,
+    AgentList,
+    AgentView,
+    FleetStand,
+    agent_events,
+    agent_view,
+    queue_view,
+)
+from orchestrator.models import LimitMode
+
+MAX_ORDER_BYTES = 10_000
+
+router = APIRouter(tags=["agents"], max_body_size=MAX_ORDER_BYTES)
+
+WHO = "api"
+
+AgentName = Annotated[str, Path(max_length=100, description="As the configuration has it")]
+
+
+class _Given(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Reason(_Given):
+    """Why, for those who read the events."""
+
+    reason: str = Field(default="", max_length=500)
+
+
+class About(Reason):
+    """Which instance an order is about; all of the agent's if none is named."""
+
+    instance: str | None = Field(default=None, max_length=2000)
+
+
+class Limits(Reason):
+    """What is not named stays; ``clear`` takes back what was set at run time first."""
+
+    rate: float | None = Field(default=None, gt=0, le=1e9, description="Calls a minute")
+    burst: int | None = Field(default=None, ge=1, le=1_000_000)
+    mode: LimitMode | None = None
+    max_connections: int | None = Field(default=None, ge=1, le=10_000)
+    clear: bool = False
+
+
+class NewInstance(Reason):
+    """An instance to be added."""
+
+    url: Url = Field(max_length=2000)
+    weight: int | None = Field(default=None, ge=1, le=1000)
+
+
+class OldInstance(Reason):
+    """An instance to be removed."""
+
+    url: Url | None = Field(default=None, max_length=2000)
+
+
+@router.get(
+    "/agents",
+    response_model=AgentList,
+    summary="List agents",
+    responses=examples.LIST_RESPONSES,
+)
+async def agents(services: ServicesDependency) -> Response:
+    """All agents, as the fleet knew them at most a second ago; ``fleet`` says how fresh it is."""
+    views = [await _view(services, name) for name in services.fleet.agents]
+    return document(AgentList(agents=tuple(views), fleet=_stand(services)))
+
+
+@router.get(
+    "/agents/{name}",
+    response_model=AgentDetail,
+    summary="Look at an agent",
+    responses=examples.AGENT_RESPONSES,
+)
+async def agent(name: AgentName, services: ServicesDependency) -> Response:
+    """One agent, with the latest events."""
+    return document(await _detail(services, name))
+
+
+async def _view(services: Services, name: str) -> AgentView:
+    snapshot = await services.overview.get()
+    queue = snapshot.queues.get(name)
+    return agent_view(
+        name,
+        services.fleet.agents[name],
+        services.settings,
+        queue_view(queue.backlog, has_worker=queue.has_worker)
+        if queue
+        else queue_view({}, has_worker=None),
+        datetime.now(UTC),
+    )
+
+
+async def _detail(services: Services, name: str) -> AgentDetail:
+    fleet = services.fleet
+    if name not in fleet.agents:
+        raise OrderRefused(unknown_agent(name, fleet.agents), "not_found")
+    # Nobody waits for a fleet that is known not to answer.
+    events = await fleet.events(EVENTS_KEPT) if fleet.reachable else ()
+    view = await _view(services, name)
+    return AgentDetail(**dict(view), events=agent_events(events, name), fleet=_stand(services))
+
+
+def _stand(services: Services) -> FleetStand:
+    fleet = services.fleet
+    return FleetStand(reachable=fleet.reachable, as_of=fleet.as_of, version=fleet.version)
+
+
+def _route_order(order: str, summary: str, explanation: str) -> None:
+    """Serve ``POST /agents/{name}/<order>`` for an order about instances."""
+
+    async def carry_out(
+        name: AgentName,
+        services: ServicesDependency,
+        about: Annotated[About | None, Body()] = None,
+    ) -> Response:
+        given = about or About()
+        await services.fleet.order(
+            order,
+            InstanceOrder(agent=name, instance=given.instance, reason=given.reason, by=WHO),
+        )
+        return document(await _detail(services, name))
+
+    carry_out.__doc__ = explanation
+    route: Callable[[Callable[..., Awaitable[Response]]], Any] = router.post(
+        f"/agents/{{name}}/{order}",
+        response_model=AgentDetail,
+        summary=summary,
+        name=order,
+        responses=examples.ORDER_RESPONSES,
+    )
+    route(carry_out)
+
+
+_route_order("drain", "Drain", "Send no new calls; those in flight go on.")
+_route_order("resume", "Resume", "Take back a drain; what comes back is ramped up.")
+_route_order("trip", "Hold the breaker open", "Admit no call until a reset.")
+_route_order("reset", "Close the breaker", "Close it, and forget what it had counted.")
+_route_order(
+    "disable_breaker", "Take the breaker out", "Admit every call, whatever fails, until a reset."
+)
+
+
+@router.post(
+    "/agents/{name}/limit",
+    response_model=AgentDetail,
+    summary="Set limits",
+    responses=examples.ORDER_RESPONSES,
+)
+async def limit(name: AgentName, limits: Limits, services: ServicesDependency) -> Response:
+    """Set the agent's rate limit, or how many calls a worker makes at once, at run time."""
+    # What was not given must not travel as if it had been.
+    given = limits.model_dump(exclude_unset=True)
+    await services.fleet.order("set_limit", LimitOrder(agent=name, by=WHO, **given))
+    return document(await _detail(services, name))
+
+
+@router.post(
+    "/agents/{name}/instances",
+    status_code=HTTPStatus.CREATED,
+    response_model=AgentDetail,
+    summary="Add an instance",
+    responses=examples.ADD_RESPONSES,
+)
+async def add_instance(
+    name: AgentName, instance: NewInstance, services: ServicesDependency
+) -> Response:
+    """Add an instance at run time (201), or give a known one another weight (200).
+
+    It stays until it is removed.
+    """
+    order = InstanceChange(agent=name, by=WHO, **instance.model_dump())
+    before = services.fleet.agents.get(name, AgentRecord()).instances
+    known = order.url in {each.url for each in before}
+    await services.fleet.order("add_instance", order)
+    detail = await _detail(services, name)
+    return document(detail, HTTPStatus.OK if known else HTTPStatus.CREATED)
+
+
+@router.delete(
+    "/agents/{name}/instances",
+    response_model=AgentDetail,
+    summary="Remove an instance",
+    responses=examples.ORDER_RESPONSES,
+)
+async def remove_instance(
+    name: AgentName,
+    services: ServicesDependency,
+    url: Annotated[Url | None, Query(max_length=2000)] = None,
+    instance: Annotated[OldInstance | None, Body()] = None,
+) -> Response:
+    """Remove an instance, named by ``url`` in the query or in the body.
+
+    One of the configuration stays away until it is added again.
+    """
+    given = instance or OldInstance()
+    wanted = url or given.url
+    if wanted is None:
+        raise OrderRefused("Say which instance: ?url=http://...", "invalid")
+    order = InstanceChange(agent=name, url=wanted, reason=given.reason, by=WHO)
+    await services.fleet.order("remove_instance", order)
+    return document(await _detail(services, name))

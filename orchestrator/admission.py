@@ -1,0 +1,267 @@
+"""Whether a task may be started now: its agent, the agent's token bucket, the bounded queue.
+
+What is refused here was never started. As long as there is room, nothing here asks anybody, but
+for Redis where the buckets are shared.
+"""
+
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.config import Settings
+from orchestrator.engine.overview import Snapshot
+from orchestrator.errors import AgentUnavailable, QueueFull, RateLimited
+from orchestrator.fleet.records import FleetSnapshot
+from orchestrator.limits import RateLimits
+from orchestrator.models import Dispatch, LimitMode, Plan, RateLimit, Route
+from orchestrator.resilience.limiter import Decision, TokenBucket
+from orchestrator.resilience.pool import Pools
+from orchestrator.shared_limits import SharedBuckets
+from orchestrator.telemetry import metrics
+
+SETTLE_SECONDS = 0.1
+"""So long after its start was answered, a task's call is in its queue, or was there."""
+
+
+class Backlog(Protocol):
+    """What waits in the agents' queues, as the engine last said; Overview is one."""
+
+    @property
+    def last(self) -> Snapshot:
+        """The last snapshot; asks nobody."""
+
+    async def renew(self) -> Snapshot:
+        """A snapshot that was asked for after this call."""
+
+
+@dataclass
+class Ticket:
+    """The leave to start one task.
+
+    Args:
+        plan: the plan to start it by, which may be another than was asked about.
+        decision: of the agent's token bucket, where it has one.
+        replayed: to be set when nothing was started, since the task existed before; its token is
+            then given back.
+    """
+
+    plan: Plan
+    decision: Decision | None = None
+    replayed: bool = False
+
+
+class Admission:
+    """Decides for each task, before anything is started."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pools: Pools,
+        backlog: Backlog,
+        shared: SharedBuckets | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits = RateLimits(settings)
+        self._rejects = settings.error_recovery.when_unavailable == "reject"
+        self._pools = pools
+        self._buckets = _Buckets(shared, clock)
+        self._queue = _BoundedQueue(settings.priority_queue.max_queue_size, backlog, clock)
+
+    def sync(self, snapshot: FleetSnapshot) -> None:
+        """Adopt the limits that operators set at run time."""
+        self.limits.sync(snapshot)
+
+    @asynccontextmanager
+    async def admitted(self, plan: Plan) -> AsyncIterator[Ticket]:
+        """Leave to start a task within the block; one that raises has started nothing.
+
+        Raises:
+            AgentUnavailable: neither the plan's agent nor a fallback may be called now.
+            RateLimited: the agent's bucket is empty.
+            QueueFull: as many tasks wait as may.
+        """
+        try:
+            ticket = await self._admit(plan)
+        except (AgentUnavailable, RateLimited, QueueFull) as error:
+            metrics.admission_refusal(plan.agent, _REASONS[type(error)])
+            raise
+        started = False
+        try:
+            yield ticket
+            started = not ticket.replayed
+        except Exception:
+            ticket.replayed = True
+            raise
+        finally:
+            # A block that was cancelled may have started it: then the token is spent.
+            if ticket.plan.dispatch is Dispatch.QUEUED:
+                self._queue.leave(started=started)
+            if ticket.replayed and ticket.decision is not None:
+                await self._buckets.give_back(ticket.plan.agent, ticket.decision.limit)
+
+    async def _admit(self, plan: Plan) -> Ticket:
+        plan = self._available(plan)
+        limit = self._bucket_limit(plan.agent)
+        decision = None
+        if limit is not None:
+            decision = _allowed(plan.agent, await self._buckets.try_take(plan.agent, limit))
+        if plan.dispatch is Dispatch.QUEUED:
+            try:
+                await self._queue.enter()
+            except QueueFull:
+                if limit is not None:
+                    await self._buckets.give_back(plan.agent, limit)
+                raise
+        return Ticket(plan, decision)
+
+    async def preview(self, plan: Plan) -> Plan:
+        """The plan that a task would be started by; takes nothing.
+
+        Raises:
+            AgentUnavailable, RateLimited, QueueFull: as ``admitted``.
+        """
+        plan = self._available(plan)
+        limit = self._bucket_limit(plan.agent)
+        if limit is not None:
+            _allowed(plan.agent, await self._buckets.look(plan.agent, limit))
+        if plan.dispatch is Dispatch.QUEUED:
+            await self._queue.check()
+        return plan
+
+    def _available(self, plan: Plan) -> Plan:
+        """The plan with the first agent that may be called now in front."""
+        refusals: list[AgentUnavailable] = []
+        for position, route in enumerate(plan.routes):
+            refusal = self._pools.of_agent(route.agent).unavailability()
+            if refusal is None:
+                return self._metered(led_by(plan, position))
+            refusals.append(refusal)
+        if not self._rejects:
+            return self._metered(plan)
+        first = refusals[0]
+        waits = [each.retry_after for each in refusals if each.retry_after is not None]
+        raise AgentUnavailable(first.agent, first.blocked_by, min(waits, default=None))
+
+    def _metered(self, plan: Plan) -> Plan:
+        """An inline call would pass by the queue that meters it."""
+        if plan.dispatch is Dispatch.QUEUED:
+            return plan
+        limits = (self.limits.of(route.agent) for route in plan.routes)
+        if any(limit is not None and limit.mode is LimitMode.QUEUE for limit in limits):
+            return plan.model_copy(update={"dispatch": Dispatch.QUEUED})
+        return plan
+
+    def _bucket_limit(self, agent: str) -> RateLimit | None:
+        limit = self.limits.of(agent)
+        return limit if limit is not None and limit.mode is LimitMode.REJECT else None
+
+
+_REASONS: dict[type[Exception], str] = {
+    AgentUnavailable: "agent_unavailable",
+    RateLimited: "rate_limit",
+    QueueFull: "queue_full",
+}
+
+
+def led_by(plan: Plan, position: int) -> Plan:
+    """The plan with the route at that position first, and the others after it in their order."""
+    if position == 0:
+        return plan
+    routes = list(plan.routes)
+    chosen = routes.pop(position)
+    away = " and ".join(route.agent for route in plan.routes[:position])
+    return plan.model_copy(
+        update={
+            **dict(chosen),
+            "fallbacks": tuple(map(_bare, routes)),
+            "chosen_by": f"{plan.chosen_by}; fallback, {away} being unavailable",
+        }
+    )
+
+
+def _bare(route: Route) -> Route:
+    """The route alone; a plan is one, with more to it."""
+    return Route(**{name: getattr(route, name) for name in Route.model_fields})
+
+
+def _allowed(agent: str, decision: Decision) -> Decision:
+    if not decision.allowed:
+        raise RateLimited(agent, decision.retry_after, decision.limit)
+    return decision
+
+
+class _Buckets:
+    """The shared buckets while they can be had, else this process's own.
+
+    What is taken from the shared ones is taken from the own ones too, so that losing the shared
+    ones fills no bucket.
+    """
+
+    def __init__(self, shared: SharedBuckets | None, clock: Callable[[], float]) -> None:
+        self._shared = shared
+        self._clock = clock
+        self._own: dict[str, TokenBucket] = {}
+
+    async def try_take(self, agent: str, limit: RateLimit) -> Decision:
+        own = self._of(agent, limit).try_take()
+        shared = await self._shared.try_take(agent, limit) if self._shared else None
+        if shared is not None and own.allowed and not shared.allowed:
+            self._of(agent, limit).give_back()
+        return shared or own
+
+    async def look(self, agent: str, limit: RateLimit) -> Decision:
+        shared = await self._shared.look(agent, limit) if self._shared else None
+        return shared or self._of(agent, limit).look()
+
+    async def give_back(self, agent: str, limit: RateLimit) -> None:
+        self._of(agent, limit).give_back()
+        if self._shared:
+            await self._shared.give_back(agent, limit)
+
+    def _of(self, agent: str, limit: RateLimit) -> TokenBucket:
+        bucket = self._own.get(agent)
+        if bucket is None:
+            bucket = self._own[agent] = TokenBucket(limit, self._clock)
+        elif bucket.limit != limit:
+            bucket.change(limit)
+        return bucket
+
+
+class _BoundedQueue:
+    """How many tasks wait: as the engine last said, and those that it could not count yet."""
+
+    def __init__(self, most: int, backlog: Backlog, clock: Callable[[], float]) -> None:
+        self._most = most
+        self._backlog = backlog
+        self._clock = clock
+        self._starting = 0
+        self._started: deque[float] = deque()
+
+    async def enter(self) -> None:
+        """Count one more, until ``leave``.
+
+        Raises:
+            QueueFull: there is no room, as the engine was asked to confirm.
+        """
+        await self.check()
+        self._starting += 1
+
+    async def check(self) -> None:
+        """Raises QueueFull when there is no room for one more."""
+        if self._is_full(self._backlog.last) and self._is_full(await self._backlog.renew()):
+            raise QueueFull
+
+    def leave(self, *, started: bool) -> None:
+        """The start was answered; one that ``started`` counts until the engine counts it."""
+        self._starting -= 1
+        if started:
+            self._started.append(self._clock())
+
+    def _is_full(self, snapshot: Snapshot) -> bool:
+        counted = snapshot.as_of - SETTLE_SECONDS
+        while self._started and self._started[0] < counted:
+            self._started.popleft()
+        return snapshot.waiting + self._starting + len(self._started) >= self._most
