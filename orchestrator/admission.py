@@ -22,7 +22,7 @@ from orchestrator.resilience.pool import Pools
 from orchestrator.shared_limits import SharedBuckets
 from orchestrator.telemetry import metrics
 
-SETTLE_SECONDS = 0.1
+SETTLE_SECONDS = 1.0
 """So long after its start was answered, a task's call is in its queue, or was there."""
 
 
@@ -250,9 +250,18 @@ class _BoundedQueue:
         self._starting += 1
 
     async def check(self) -> None:
-        """Raises QueueFull when there is no room for one more."""
-        if self._is_full(self._backlog.last) and self._is_full(await self._backlog.renew()):
-            raise QueueFull
+        """Raises QueueFull when there is no room for one more.
+
+        Where it is full only of tasks that the engine could not count yet, and which may be short,
+        it is waited for that.
+        """
+        if not self._is_full(self._backlog.last):
+            return
+        end = self._clock() + SETTLE_SECONDS
+        while self._is_full(snapshot := await self._backlog.renew()):
+            settled = not snapshot.reachable or self._clock() >= end
+            if settled or snapshot.waiting >= self._most:
+                raise QueueFull
 
     def leave(self, *, started: bool) -> None:
         """The start was answered; one that ``started`` counts until the engine counts it."""

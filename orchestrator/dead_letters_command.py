@@ -147,7 +147,7 @@ def show(task_id: str, config_path: Path | None, as_json: bool) -> None:  # noqa
     """Show one dead letter: the request, the attempts, and the runs before.
 
     \b
-    Example:
+    Examples:
       orchestrator dead-letters show 550e8400-e29b-41d4-a716-446655440000
     """
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from orchestrator.config import ErrorRecovery, Instance, Match, Rule, Settings, origin
 from orchestrator.errors import UnknownPattern
@@ -212,7 +213,7 @@ def _endpoint(rule: Rule, agent: str, instances: Sequence[Instance]) -> str:
     base = origin(rule.endpoint)
     if agent == rule.target_agent and [each.url for each in instances] != [base]:
         return rule.endpoint
-    return rule.endpoint.removeprefix(base) or "/"
+    return urlsplit(rule.endpoint).path or "/"
 
 
 def specificity(pattern: str, kind: Match) -> int:

@@ -14,7 +14,7 @@ from orchestrator.config import (
     PriorityQueue,
     Settings,
 )
-from orchestrator.engine.overview import Snapshot
+from orchestrator.engine.overview import RENEW_SECONDS, Snapshot
 from orchestrator.engine.queues import QueueState
 from orchestrator.errors import AgentUnavailable, QueueFull, RateLimited
 from orchestrator.fleet.records import AgentRecord, FleetSnapshot, LimitRecord
@@ -54,8 +54,9 @@ class Engine:
         return self.last
 
     async def renew(self) -> Snapshot:
-        """Count now, and remember that it was asked for."""
+        """Count, not at once, and remember that it was asked for."""
         self.asked += 1
+        self._clock.now += RENEW_SECONDS
         return self.refresh()
 
 
@@ -274,22 +275,39 @@ class TestBoundedQueue:
     """At most max_queue_size wait."""
 
     async def test_what_was_admitted_since_counts(self) -> None:
-        """7 wait, so that 3 of 10 are left; only then the engine is asked."""
+        """7 wait, so that 3 of 10 are left; only then the engine is asked, which says the same."""
         house = House(waiting=7, queue=10)
         for _ in range(3):
             await house.admit()
         assert 0 == house.engine.asked
+        house.engine.waiting = 10
         with pytest.raises(QueueFull, match="Queue is full"):
             await house.admit()
         assert 1 == house.engine.asked
+
+    async def test_what_the_engine_could_not_count_yet_is_waited_for(self) -> None:
+        """They may be short; here they are not."""
+        house = House(waiting=7, queue=10)
+        for _ in range(3):
+            await house.admit()
+        count = house.engine.refresh
+
+        def slow() -> Snapshot:
+            if house.clock.now > 1000 + SETTLE_SECONDS / 2:
+                house.engine.waiting = 10
+            return count()
+
+        house.engine.refresh = slow  # type: ignore[method-assign]
+        with pytest.raises(QueueFull):
+            await house.admit()
+        assert 1 < house.engine.asked < 5
 
     async def test_short_tasks_do_not_fill_an_empty_queue(self) -> None:
         """The engine says that they have gone."""
         house = House(queue=10)
         for _ in range(100):
             await house.admit()
-            house.clock.now += SETTLE_SECONDS / 5
-        assert 0 < house.engine.asked <= 25
+        assert 0 < house.engine.asked <= 10 * (SETTLE_SECONDS / RENEW_SECONDS + 1)
 
     async def test_what_the_engine_counts_is_not_counted_twice(self) -> None:
         """Once a start has settled, it is in the engine's number or nowhere."""
@@ -299,7 +317,9 @@ class TestBoundedQueue:
         house.clock.now += 2 * SETTLE_SECONDS
         house.engine.waiting = 5
         house.engine.refresh()
-        assert 5 == await house.most()
+        for _ in range(5):
+            await house.admit()
+        assert 0 == house.engine.asked
 
     async def test_starts_under_way_count(self) -> None:
         """However long ago they began."""
@@ -309,6 +329,7 @@ class TestBoundedQueue:
             house.engine.refresh()
             with pytest.raises(QueueFull):
                 await house.admit()
+        assert house.engine.asked <= SETTLE_SECONDS / RENEW_SECONDS + 1
 
     async def test_inline_tasks_do_not_wait(self) -> None:
         """They go by no queue."""

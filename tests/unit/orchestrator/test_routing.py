@@ -210,6 +210,7 @@ def test_a_plan_holds_the_rules_values() -> None:
         priority=5,
         retry=retry_plan(ErrorRecovery()),
         chosen_by="exact pattern p",
+        dead_letter=True,
     )
     assert expected == plan(routes(rule))
 

@@ -62,6 +62,42 @@ def test_smooth_weighted_is_exact_over_a_round(weights: list[int]) -> None:
     assert {each.url: each.weight for each in among} == dict(chosen)
 
 
+def test_round_robin_spares_an_instance_that_is_ramped_up() -> None:
+    """At half its share it has half a turn, spread evenly."""
+    among = instances(9, 1, 1)
+    among[2].share = 0.5
+    assert {"a": 4, "b": 4, "c": 2} == Counter(choices(RoundRobin(), among, 10))
+
+
+def test_a_turn_that_was_missed_is_not_made_up_for() -> None:
+    """An instance that was left out for long does not get a row of calls when it is back."""
+    strategy, among = RoundRobin(), instances(1, 1, 1)
+    choices(strategy, among, 3)
+    choices(strategy, among[:2], 300)
+    assert {"a": 3, "b": 3, "c": 3} == Counter(choices(strategy, among, 9))
+
+
+def test_weights_count_by_the_share_of_a_ramp() -> None:
+    """Five at a fifth weigh as much as one."""
+    among = instances(5, 1)
+    among[0].share = 0.2
+    assert {"a": 5, "b": 5} == Counter(choices(SmoothWeighted(), among, 10))
+
+
+def test_least_connections_counts_the_share_of_a_ramp() -> None:
+    """One call of an instance at a quarter is as much as four of another."""
+    among = instances(1, 1)
+    among[0].active, among[1].active, among[1].share = 3, 1, 0.25
+    assert "a" == choices(LeastConnections(), among, 1)
+
+
+def test_latency_counts_the_share_of_a_ramp() -> None:
+    """The faster one is spared while it is ramped up."""
+    among = instances(1, 1)
+    among[0].latency, among[1].latency, among[1].share = 0.2, 0.1, 0.25
+    assert "a" == choices(LeastLatency(), among, 1)
+
+
 def test_least_connections_takes_the_idle_one() -> None:
     """Calls in flight count, divided by weight."""
     among = instances(1, 1, 4)
