@@ -260,7 +260,10 @@ async def cancel(task_id: TaskId, services: ServicesDependency) -> Response:
 async def change_priority(
     task_id: TaskId, request: Request, services: ServicesDependency
 ) -> Response:
-    """Move a waiting task among the more or the less urgent ones; later attempts follow."""
+    """Move a waiting task among the more or the less urgent ones; later attempts follow.
+
+    The engine moves it within about a second. A task that has ended is answered with 409.
+    """
     body = await json_object(request, services.settings.limits.max_payload_bytes)
     wanted = validated(PriorityChange, body).priority
     found = await services.priorities.change(task_id, wanted)

@@ -24,6 +24,8 @@ from orchestrator.telemetry import metrics
 
 SETTLE_SECONDS = 1.0
 """So long after its start was answered, a task's call is in its queue, or was there."""
+CLUSTER_SETTLE_SECONDS = 6.0
+"""The same where the engine is not ours: by default it counts a queue anew every 5 seconds."""
 
 
 class Backlog(Protocol):
@@ -68,7 +70,12 @@ class Admission:
         self._rejects = settings.error_recovery.when_unavailable == "reject"
         self._pools = pools
         self._buckets = _Buckets(shared, clock)
-        self._queue = _BoundedQueue(settings.priority_queue.max_queue_size, backlog, clock)
+        self._queue = _BoundedQueue(
+            settings.priority_queue.max_queue_size,
+            backlog,
+            SETTLE_SECONDS if settings.temporal.is_embedded else CLUSTER_SETTLE_SECONDS,
+            clock,
+        )
 
     def sync(self, snapshot: FleetSnapshot) -> None:
         """Adopt the limits that operators set at run time."""
@@ -233,9 +240,12 @@ class _Buckets:
 class _BoundedQueue:
     """How many tasks wait: as the engine last said, and those that it could not count yet."""
 
-    def __init__(self, most: int, backlog: Backlog, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, most: int, backlog: Backlog, settle_seconds: float, clock: Callable[[], float]
+    ) -> None:
         self._most = most
         self._backlog = backlog
+        self._settle_seconds = settle_seconds
         self._clock = clock
         self._starting = 0
         self._started: deque[float] = deque()
@@ -257,9 +267,9 @@ class _BoundedQueue:
         """
         if not self._is_full(self._backlog.last):
             return
-        end = self._clock() + SETTLE_SECONDS
+        end = self._clock() + self._settle_seconds
         while self._is_full(snapshot := await self._backlog.renew()):
-            settled = not snapshot.reachable or self._clock() >= end
+            settled = not snapshot.reachable or snapshot.as_of >= end
             if settled or snapshot.waiting >= self._most:
                 raise QueueFull
 
@@ -270,7 +280,7 @@ class _BoundedQueue:
             self._started.append(self._clock())
 
     def _is_full(self, snapshot: Snapshot) -> bool:
-        counted = snapshot.as_of - SETTLE_SECONDS
+        counted = snapshot.as_of - self._settle_seconds
         while self._started and self._started[0] < counted:
             self._started.popleft()
         return snapshot.waiting + self._starting + len(self._started) >= self._most

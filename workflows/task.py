@@ -44,6 +44,7 @@ class OrchestrateTask:
         self._task: Task | None = None
         self._plan: Plan | None = None
         self._calls: Calls | None = None
+        self._priority: int | None = None
         self._outcome: TaskOutcome | None = None
         self._error: ApplicationError | None = None
         self._updated_at: datetime = workflow.now()
@@ -64,7 +65,10 @@ class OrchestrateTask:
                 'No input was given as a JSON object; pass {"pattern": ..., "payload": {...}}',
             )
         self._task = task
-        self._plan = plan = task.plan or await self._resolve(task)
+        self._plan = task.plan or await self._resolve(task)
+        if self._priority is not None:
+            self._give_priority(self._priority)
+        plan = self._plan
         self._announce(task, plan)
         self._calls = calls = Calls(task, plan)
         self._enter(TaskState.RUNNING)
@@ -177,8 +181,14 @@ class OrchestrateTask:
 
         A priority outside 1 to 5 is passed over.
         """
-        if self._plan is None or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
+        if not MIN_PRIORITY <= priority <= MAX_PRIORITY:
             return
+        self._priority = priority
+        if self._plan is not None:
+            self._give_priority(priority)
+
+    def _give_priority(self, priority: int) -> None:
+        assert self._plan is not None  # noqa: S101 - both callers have seen to it
         self._plan = self._plan.model_copy(update={"priority": priority})
         if self._calls is not None:
             self._calls.plan = self._plan

@@ -38,6 +38,8 @@ DYNAMIC_CONFIG = {
     "matching.numTaskqueueWritePartitions": "1",
     # Tenants take turns within a priority.
     "matching.enableFairness": "true",
+    # What waits in a queue would be counted anew only every 5 seconds.
+    "matching.TaskQueueInfoByBuildIdTTL": '"100ms"',
     # A worker that stops takes its polls back first: a call handed to one that has left would wait
     # for a missed heartbeat. On a busy machine a few still are.
     "frontend.enableCancelWorkerPollsOnShutdown": "true",

@@ -29,6 +29,8 @@ class Priorities:
     async def change(self, task_id: str, priority: int) -> TaskStatus:
         """Have the task's calls go by ours of 1 to 5, also one that waits in its queue already.
 
+        The engine moves that one within about a second.
+
         Returns:
             The status; lists show the priority as soon as a worker has told the workflow of it.
 

@@ -13,7 +13,9 @@ from api import errors as api_errors
 from api.requests import validated
 from orchestrator import errors
 from orchestrator.engine.listing import InvalidCursor
-from orchestrator.models import TaskRequest
+from orchestrator.models import BlockedBy, LimitMode, RateLimit, TaskRequest
+
+LIMIT = RateLimit(rate=20, burst=2, mode=LimitMode.REJECT)
 
 
 @pytest_asyncio.fixture
@@ -51,6 +53,10 @@ async def answer(app: FastAPI, client: httpx.AsyncClient, error: Exception) -> h
         (errors.IdempotencyConflict("t"), 422),
         (InvalidCursor("x"), 422),
         (errors.EngineUnavailable("The engine is unreachable"), 503),
+        (errors.AgentUnavailable("reader", BlockedBy.BREAKER, 3), 503),
+        (errors.RateLimited("reader", 3, LIMIT), 429),
+        (errors.QueueFull(), 503),
+        (errors.OrderRefused("no", "conflict"), 409),
         (HTTPException(415, "no"), 415),
     ],
 )
@@ -84,6 +90,30 @@ async def test_an_unavailable_engine_says_when_to_come_back(
     response = await answer(app, client, errors.EngineUnavailable("The engine is unreachable"))
     assert 1 <= int(response.headers["retry-after"])
     assert "same Idempotency-Key" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (errors.AgentUnavailable("reader", BlockedBy.BREAKER, 2.1), "3"),
+        (errors.AgentUnavailable("reader", BlockedBy.BREAKER, 0), "1"),
+        (errors.AgentUnavailable("reader", BlockedBy.PAUSED), "5"),
+        (errors.RateLimited("reader", 0.3, LIMIT), "1"),
+        (errors.QueueFull(), "5"),
+    ],
+)
+async def test_a_refusal_says_when_to_come_back(
+    app: FastAPI, client: httpx.AsyncClient, error: Exception, seconds: str
+) -> None:
+    """Whole seconds, at least 1."""
+    assert seconds == (await answer(app, client, error)).headers["retry-after"]
+
+
+async def test_a_limit_is_told_with_its_refusal(app: FastAPI, client: httpx.AsyncClient) -> None:
+    """By the RateLimit headers."""
+    response = await answer(app, client, errors.RateLimited("reader", 3, LIMIT))
+    expected = ('"reader";q=20;w=60', '"reader";r=0;t=3')
+    assert expected == (response.headers["ratelimit-policy"], response.headers["ratelimit"])
 
 
 async def test_an_unexpected_error_shows_nothing_of_itself(

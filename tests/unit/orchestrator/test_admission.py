@@ -18,7 +18,8 @@ from orchestrator.engine.overview import RENEW_SECONDS, Snapshot
 from orchestrator.engine.queues import QueueState
 from orchestrator.errors import AgentUnavailable, QueueFull, RateLimited
 from orchestrator.fleet.records import AgentRecord, FleetSnapshot, LimitRecord
-from orchestrator.models import Dispatch, LimitMode, Plan, Route
+from orchestrator.models import Dispatch, LimitMode, Plan, RateLimit, Route
+from orchestrator.resilience.limiter import Decision
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import agent_queue
 from tests.support.plans import AGENT, plan
@@ -240,6 +241,60 @@ class TestTokens:
         )
         house.admission.sync(FleetSnapshot(version=1, agents={AGENT: record}))
         assert 2 == await house.most()
+
+
+class Shared:
+    """Buckets in a Redis that answers, or does not."""
+
+    def __init__(self, *, decision: bool | None) -> None:
+        self.decision = decision
+        self.given_back = 0
+
+    async def try_take(self, _: str, limit: RateLimit) -> Decision | None:
+        """The scripted answer."""
+        if self.decision is None:
+            return None
+        return Decision.of(limit, 0, allowed=self.decision)
+
+    async def give_back(self, *_: object) -> None:
+        """Count."""
+        self.given_back += 1
+
+
+class TestSharedTokens:
+    """The bucket that all API processes share."""
+
+    def shared(self, house: House, *, decision: bool | None) -> Shared:
+        """Have the house share its buckets."""
+        shared = Shared(decision=decision)
+        house.admission._buckets._shared = shared  # type: ignore[assignment]
+        return shared
+
+    async def test_the_shared_bucket_decides(self) -> None:
+        """Though there are tokens here; and the own ones stay."""
+        house = House(**limited())
+        shared = self.shared(house, decision=False)
+        with pytest.raises(RateLimited):
+            await house.admit()
+        shared.decision = None
+        assert 3 == await house.most()
+
+    async def test_losing_it_fills_no_bucket(self) -> None:
+        """What was taken there is gone here too."""
+        house = House(**limited())
+        shared = self.shared(house, decision=True)
+        for _ in range(2):
+            await house.admit()
+        shared.decision = None
+        assert 1 == await house.most()
+
+    async def test_a_replay_gives_back_both(self) -> None:
+        """Its token, here and there."""
+        house = House(**limited())
+        shared = self.shared(house, decision=True)
+        await house.admit(replayed=True)
+        shared.decision = None
+        assert (1, 3) == (shared.given_back, await house.most())
 
 
 class TestMeteredQueue:
