@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from orchestrator.cli import config_option, plain_errors, settings_of
 from orchestrator.config import Settings
 from orchestrator.engine.connect import connect
 from orchestrator.engine.dead_letters import DeadLetters
-from orchestrator.engine.fleet import Fleet, FleetView, fleet_config
+from orchestrator.engine.fleet import FIRST_LOOK_SECONDS, Fleet, FleetView, fleet_config
 from orchestrator.engine.queue_limits import QueueLimits
 from orchestrator.engine.slots import agent_tuner
 from orchestrator.errors import StartupError
+from orchestrator.fleet.records import FleetSnapshot
 from orchestrator.limits import RateLimits
 from orchestrator.parts import (
     grace_of,
@@ -76,6 +77,10 @@ async def work(settings: Settings) -> None:
         transport = http_transport(settings)
         pools = Pools.of(settings)
         calls = AgentCalls(pools, transport, secret_headers(settings))
+        fleet = FleetView(
+            Fleet(client, settings.temporal.rpc_timeout), fleet_config(settings), name
+        )
+        fleet.watch(pools)
         workers = [
             workflow_worker(
                 client,
@@ -83,14 +88,14 @@ async def work(settings: Settings) -> None:
                 PlanResolver(Routes(settings)),
                 grace_of(settings),
                 long_activities=general_activities(client, settings, transport),
-            ),
-            *(
-                agent_worker(client, settings, pools.of_agent(agent), calls)
-                for agent in pools.agents
-            ),
+            )
         ]
-        running = [asyncio.create_task(each.run()) for each in workers]
-        async with in_background(*keepers(client, settings, pools, name)):
+        running = [asyncio.create_task(workers[0].run())]
+        await fleet.begin(FIRST_LOOK_SECONDS)
+        for agent in pools.agents:
+            workers.append(agent_worker(client, settings, pools.of_agent(agent), calls))
+            running.append(asyncio.create_task(workers[-1].run()))
+        async with in_background(fleet.run(), keep_limits(client, settings, fleet)):
             log.info("worker_ready", agents=len(settings.agents), engine=settings.temporal.target)
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
@@ -116,16 +121,16 @@ def general_activities(
     ]
 
 
-def keepers(
-    client: Client, settings: Settings, pools: Pools, name: str
-) -> list[Coroutine[Any, Any, None]]:
-    """What keeps the pools and the queues' limits by the fleet's word, until it is cancelled."""
-    timeout = settings.temporal.rpc_timeout
-    view = FleetView(Fleet(client, timeout), fleet_config(settings), name)
-    limits = QueueLimits(client, RateLimits(settings), timeout)
-    view.watch(pools)
-    view.listen(lambda snapshot, _: limits.sync(snapshot))
-    return [view.run(), limits.run()]
+async def keep_limits(client: Client, settings: Settings, fleet: FleetView) -> None:
+    """Keep the queues' limits as the configuration and the operators have them, until cancelled.
+
+    Not before the fleet has told what operators set, or theirs would be lifted for a moment.
+    """
+    limits = QueueLimits(client, RateLimits(settings), settings.temporal.rpc_timeout)
+    fleet.listen(lambda snapshot, _: limits.sync(snapshot))
+    await fleet.known.wait()
+    limits.sync(FleetSnapshot(version=fleet.version, agents=fleet.agents))
+    await limits.run()
 
 
 def agent_worker(client: Client, settings: Settings, pool: Pool, calls: AgentCalls) -> Worker:

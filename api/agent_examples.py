@@ -3,6 +3,7 @@
 from typing import Any
 
 from orchestrator.fleet.views import AgentDetail
+from orchestrator.models import Model
 
 _AGENT: dict[str, Any] = {
     "name": "content_ingestion_agent",
@@ -75,6 +76,17 @@ def _problem(status: int, title: str, detail: str) -> dict[str, Any]:
 
 def _answer(description: str, example: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"example": example}}}
+
+
+def body_of(model: type[Model]) -> dict[str, Any]:
+    """A JSON body of that model for the OpenAPI document."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    required = bool(schema.get("required"))
+    # Enums stand among the document's own schemas already, by the answers that have them.
+    schema.pop("$defs", None)
+    return {
+        "requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}
+    }
 
 
 _UNREACHABLE = _problem(503, "Service Unavailable", "The fleet did not answer in time")

@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import Field
 from starlette.responses import Response
 
 from api import agent_examples as examples
 from api.dependencies import Services, ServicesDependency
+from api.requests import AnyModel, json_object, validated
 from api.tasks import document
 from orchestrator.config import Url
 from orchestrator.errors import OrderRefused
@@ -25,22 +26,18 @@ from orchestrator.fleet.views import (
     agent_view,
     queue_view,
 )
-from orchestrator.models import LimitMode
+from orchestrator.models import LimitMode, Model
 
 MAX_ORDER_BYTES = 10_000
 
-router = APIRouter(tags=["agents"], max_body_size=MAX_ORDER_BYTES)
+router = APIRouter(tags=["agents"])
 
 WHO = "api"
 
 AgentName = Annotated[str, Path(max_length=100, description="As the configuration has it")]
 
 
-class _Given(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Reason(_Given):
+class Reason(Model):
     """Why, for those who read the events."""
 
     reason: str = Field(default="", max_length=500)
@@ -127,15 +124,20 @@ def _stand(services: Services) -> FleetStand:
     return FleetStand(reachable=fleet.reachable, as_of=fleet.as_of, version=fleet.version)
 
 
+async def _given(request: Request, model: type[AnyModel]) -> AnyModel:
+    """The body as a model; none is as good as an empty one."""
+    length = request.headers.get("content-length", "0")
+    empty = length == "0" and "transfer-encoding" not in request.headers
+    return validated(model, {} if empty else await json_object(request, MAX_ORDER_BYTES))
+
+
 def _route_order(order: str, summary: str, explanation: str) -> None:
     """Serve ``POST /agents/{name}/<order>`` for an order about instances."""
 
     async def carry_out(
-        name: AgentName,
-        services: ServicesDependency,
-        about: Annotated[About | None, Body()] = None,
+        name: AgentName, request: Request, services: ServicesDependency
     ) -> Response:
-        given = about or About()
+        given = await _given(request, About)
         await services.fleet.order(
             order,
             InstanceOrder(agent=name, instance=given.instance, reason=given.reason, by=WHO),
@@ -149,6 +151,7 @@ def _route_order(order: str, summary: str, explanation: str) -> None:
         summary=summary,
         name=order,
         responses=examples.ORDER_RESPONSES,
+        openapi_extra=examples.body_of(About),
     )
     route(carry_out)
 
@@ -167,11 +170,12 @@ _route_order(
     response_model=AgentDetail,
     summary="Set limits",
     responses=examples.ORDER_RESPONSES,
+    openapi_extra=examples.body_of(Limits),
 )
-async def limit(name: AgentName, limits: Limits, services: ServicesDependency) -> Response:
+async def limit(name: AgentName, request: Request, services: ServicesDependency) -> Response:
     """Set the agent's rate limit, or how many calls a worker makes at once, at run time."""
     # What was not given must not travel as if it had been.
-    given = limits.model_dump(exclude_unset=True)
+    given = (await _given(request, Limits)).model_dump(exclude_unset=True)
     await services.fleet.order("set_limit", LimitOrder(agent=name, by=WHO, **given))
     return document(await _detail(services, name))
 
@@ -182,15 +186,15 @@ async def limit(name: AgentName, limits: Limits, services: ServicesDependency) -
     response_model=AgentDetail,
     summary="Add an instance",
     responses=examples.ADD_RESPONSES,
+    openapi_extra=examples.body_of(NewInstance),
 )
-async def add_instance(
-    name: AgentName, instance: NewInstance, services: ServicesDependency
-) -> Response:
+async def add_instance(name: AgentName, request: Request, services: ServicesDependency) -> Response:
     """Add an instance at run time (201), or give a known one another weight (200).
 
     It stays until it is removed.
     """
-    order = InstanceChange(agent=name, by=WHO, **instance.model_dump())
+    given = await _given(request, NewInstance)
+    order = InstanceChange(agent=name, by=WHO, **given.model_dump())
     before = services.fleet.agents.get(name, AgentRecord()).instances
     known = order.url in {each.url for each in before}
     await services.fleet.order("add_instance", order)
@@ -203,18 +207,19 @@ async def add_instance(
     response_model=AgentDetail,
     summary="Remove an instance",
     responses=examples.ORDER_RESPONSES,
+    openapi_extra=examples.body_of(OldInstance),
 )
 async def remove_instance(
     name: AgentName,
+    request: Request,
     services: ServicesDependency,
     url: Annotated[Url | None, Query(max_length=2000)] = None,
-    instance: Annotated[OldInstance | None, Body()] = None,
 ) -> Response:
     """Remove an instance, named by ``url`` in the query or in the body.
 
     One of the configuration stays away until it is added again.
     """
-    given = instance or OldInstance()
+    given = await _given(request, OldInstance)
     wanted = url or given.url
     if wanted is None:
         raise OrderRefused("Say which instance: ?url=http://...", "invalid")

@@ -54,6 +54,9 @@ ORDER_STATUSES = {
     "invalid": HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 
+_PREFIX = "Value error, "
+"""What pydantic puts before our own texts."""
+
 log = get_logger(__name__)
 
 
@@ -111,7 +114,7 @@ def _refused(_: Request, error: Exception) -> Response:
 def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for no other
     found = [
-        {"field": ".".join(map(str, each["loc"])), "message": each["msg"]}
+        {"field": ".".join(map(str, each["loc"])), "message": each["msg"].removeprefix(_PREFIX)}
         for each in error.errors()
     ]
     lines = [": ".join(filter(None, each.values())) for each in found]

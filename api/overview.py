@@ -43,7 +43,7 @@ async def health(services: ServicesDependency) -> Response:
         timestamp=datetime.now(UTC),
         version=__version__,
         agents_healthy=sum(map(is_healthy, services.fleet.agents.values())),
-        agents_total=len(services.settings.agents),
+        agents_total=len(services.fleet.agents),
         active_tasks=snapshot.active,
         queue_size=snapshot.waiting,
         queues={

@@ -13,7 +13,7 @@ from orchestrator.admission import Admission
 from orchestrator.config import Settings
 from orchestrator.engine.connect import connect
 from orchestrator.engine.dead_letters import DeadLetters
-from orchestrator.engine.fleet import Fleet, FleetView, fleet_config
+from orchestrator.engine.fleet import FIRST_LOOK_SECONDS, Fleet, FleetView, fleet_config
 from orchestrator.engine.overview import Overview
 from orchestrator.engine.priorities import Priorities
 from orchestrator.engine.record import Blocked
@@ -53,6 +53,7 @@ async def open_services(settings: Settings, stopping: asyncio.Event) -> AsyncIte
         admission = Admission(settings, pools, overview, shared)
         fleet.watch(pools)
         fleet.listen(lambda snapshot, _: admission.sync(snapshot))
+        await fleet.begin(FIRST_LOOK_SECONDS)
         async with in_background(overview.run(), fleet.run()):
             yield Services(
                 settings=settings,

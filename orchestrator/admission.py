@@ -13,7 +13,7 @@ from typing import Protocol
 
 from orchestrator.config import Settings
 from orchestrator.engine.overview import Snapshot
-from orchestrator.errors import AgentUnavailable, QueueFull, RateLimited
+from orchestrator.errors import AgentUnavailable, EngineUnavailable, QueueFull, RateLimited
 from orchestrator.fleet.records import FleetSnapshot
 from orchestrator.limits import RateLimits
 from orchestrator.models import Dispatch, LimitMode, Plan, RateLimit, Route
@@ -99,11 +99,15 @@ class Admission:
         try:
             yield ticket
             started = not ticket.replayed
+        except EngineUnavailable:
+            # The engine may have started it all the same.
+            started = True
+            raise
         except Exception:
             ticket.replayed = True
             raise
         finally:
-            # A block that was cancelled may have started it: then the token is spent.
+            # So may a block that was cancelled: then the token is spent.
             if ticket.plan.dispatch is Dispatch.QUEUED:
                 self._queue.leave(started=started)
             if ticket.replayed and ticket.decision is not None:
@@ -153,9 +157,11 @@ class Admission:
         raise AgentUnavailable(first.agent, first.blocked_by, min(waits, default=None))
 
     def _metered(self, plan: Plan) -> Plan:
-        """An inline call would pass by the queue that meters it."""
+        """An inline call would pass by the queue that meters it, and may be made twice."""
         if plan.dispatch is Dispatch.QUEUED:
             return plan
+        if not plan.idempotent:
+            return plan.model_copy(update={"dispatch": Dispatch.QUEUED})
         limits = (self.limits.of(route.agent) for route in plan.routes)
         if any(limit is not None and limit.mode is LimitMode.QUEUE for limit in limits):
             return plan.model_copy(update={"dispatch": Dispatch.QUEUED})

@@ -86,7 +86,8 @@ class Calls:
         """All attempts of one agent."""
         self.agent = route.agent
         call = self._call(route, wait=wait)
-        if self.plan.dispatch is Dispatch.INLINE:
+        # An inline call is made again when its worker was lost, which some must not be.
+        if self.plan.dispatch is Dispatch.INLINE and route.idempotent:
             try:
                 return self._answered(route, await self._inline(call))
             except FailureError as error:
@@ -142,7 +143,7 @@ class Calls:
             schedule_to_start_timeout=None if call.wait else options.FALLBACK_AFTER,
             start_to_close_timeout=self._attempt_timeout(),
             heartbeat_timeout=options.HEARTBEAT_TIMEOUT,
-            retry_policy=options.retry_policy(self.plan.retry),
+            retry_policy=options.retry_policy(self.plan.retry, idempotent=route.idempotent),
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"POST {route.endpoint}",
             # A start by hand, or by a parent, carries none for the call to inherit.
@@ -167,7 +168,7 @@ class Calls:
     def _failed(self, route: Route, error: FailureError) -> Failed:
         if failures.was_cancelled(error):
             raise error
-        failed = failures.read(error)
+        failed = failures.read(error, idempotent=route.idempotent)
         known = self._courses.get(route.agent, Progress())
         said = failed.details.progress if failed.details else known
         lost = max(0, failed.attempts - said.sent)

@@ -78,8 +78,11 @@ class Failed:
         )
 
 
-def read(error: FailureError) -> Failed:
-    """The failure of one call_agent, by the engine's error."""
+def read(error: FailureError, *, idempotent: bool = True) -> Failed:
+    """The failure of one call_agent, by the engine's error.
+
+    What an agent that is not idempotent was asked by a worker that was lost, it may have done.
+    """
     cause = cause_of(error)
     timeout = cause.type if isinstance(cause, TimeoutError) else None
     # Behind a timeout stands what the last attempt had failed with.
@@ -91,6 +94,8 @@ def read(error: FailureError) -> Failed:
         error.started_event_id
     )
     kind, message = _words(cause, last, was_started=was_started)
+    if timeout in {TimeoutType.HEARTBEAT, TimeoutType.START_TO_CLOSE} and not idempotent:
+        kind = OutcomeUnknown.__name__
     retry_state = error.retry_state if isinstance(error, ActivityError) else None
     return Failed(
         kind=kind,

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.watch_health import ROUND_SECONDS, HealthWatcher
@@ -87,12 +87,12 @@ class AgentFleet:
             )
             if not checking.done():
                 checking.cancel()
-                continue
             try:
                 found = await checking
-            except ActivityError:
-                # Other than by a worker that stops or dies, which the engine retries for ever.
-                await workflow.sleep(WATCH_PAUSE)
+            except ActivityError as error:
+                # A worker that stops or dies is no such error: the engine finds another.
+                if not is_cancelled_exception(error):
+                    await workflow.sleep(WATCH_PAUSE)
             else:
                 self._learn(self._state.check(found, workflow.now()))
 

@@ -15,13 +15,17 @@ BACKSTOP = timedelta(seconds=5)
 
 RESOLVE_TIMEOUT = timedelta(seconds=10)
 
-FALLBACK_AFTER = timedelta(seconds=5)
+FALLBACK_AFTER = timedelta(seconds=10)
 """How long a call waits in an agent's queue before the next of a rule's agents is asked."""
 
 ONCE = RetryPolicy(maximum_attempts=1)
 
 
-def retry_policy(retry: RetryPlan) -> RetryPolicy:
+LOST_CALLS = ("TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose")
+"""How the engine names the failure of a call whose worker fell silent, or overran its time."""
+
+
+def retry_policy(retry: RetryPlan, *, idempotent: bool = True) -> RetryPolicy:
     """The plan's retries as the engine's policy.
 
     The activity counts its attempts itself, since what the engine counts are dispatches: some find
@@ -32,5 +36,9 @@ def retry_policy(retry: RetryPlan) -> RetryPolicy:
         backoff_coefficient=retry.backoff,
         maximum_interval=timedelta(seconds=retry.maximum_seconds),
         # An answer that grew over the engine's cap when it was written anew.
-        non_retryable_error_types=[PayloadTooLarge.__name__],
+        non_retryable_error_types=[
+            PayloadTooLarge.__name__,
+            # Nobody knows whether such a call was made, so some must not be made again.
+            *(() if idempotent else LOST_CALLS),
+        ],
     )

@@ -51,6 +51,8 @@ from orchestrator.routing import WORKFLOW_QUEUE
 from orchestrator.telemetry.logging import get_logger
 
 REFRESH_SECONDS = 1.0
+FIRST_LOOK_SECONDS = 3.0
+"""How long a process that starts waits for the fleet; then it goes by its configuration."""
 GATHER_SECONDS = 0.1
 """What breakers do so soon after a report is told together."""
 _TOLD = frozenset({BreakerState.OPEN, BreakerState.CLOSED})
@@ -219,6 +221,9 @@ class FleetView:
         self._untold: dict[tuple[str, str], Transition] = {}
         self._news = asyncio.Event()
         self._told_unreachable = False
+        self._begun = False
+        self.known = asyncio.Event()
+        """Set once the fleet has answered."""
         self.reachable = False
         """Whether the fleet answered when it was last asked."""
         self.as_of: datetime | None = None
@@ -244,11 +249,24 @@ class FleetView:
         pools.on_transition = self._note
         self.listen(pools.sync)
 
+    async def begin(self, seconds: float) -> None:
+        """Start the fleet if need be, and wait so long at most for its first answer.
+
+        Who makes calls, or admits tasks, before that would go by the configuration alone, past
+        what operators ordered and breakers found out.
+        """
+        self._begun = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._start()
+                await self.refresh()
+
     async def run(self) -> None:
         """Keep the view until cancelled."""
         telling = asyncio.create_task(self._tell_for_ever())
         try:
-            await self._start()
+            if not self._begun:
+                await self._start()
             while True:
                 await self.refresh()
                 await asyncio.sleep(REFRESH_SECONDS)
@@ -299,6 +317,7 @@ class FleetView:
 
     def _heard(self, snapshot: FleetSnapshot) -> None:
         self.reachable, self.as_of = True, datetime.now(UTC)
+        self.known.set()
         if self._told_unreachable:
             self._told_unreachable = False
             log.info("fleet_reachable")

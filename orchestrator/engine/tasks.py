@@ -167,7 +167,8 @@ class Tasks:
     async def _blocked(self, waiting: Waiting) -> Blocked | None:
         if waiting.blocked or not waiting.queue:
             return waiting.blocked
-        if blocked := self._block(agent_of(waiting.queue)):
+        blocked = self._block(agent_of(waiting.queue))
+        if blocked and blocked.by is not BlockedBy.RATE_LIMIT:
             return blocked
         if not waited_long(waiting, QUEUE_GRACE):
             return None
@@ -178,7 +179,9 @@ class Tasks:
         )
         async with engine_call(self._deadline):
             queue = await describe_queue(self._client, waiting.queue, self._deadline, kind)
-        return Blocked(BlockedBy.CAPACITY if queue.has_worker else BlockedBy.NO_WORKER)
+        if not queue.has_worker:
+            return Blocked(BlockedBy.NO_WORKER)
+        return blocked or Blocked(BlockedBy.CAPACITY)
 
     async def _describe(self, task_id: str) -> DescribeWorkflowExecutionResponse:
         try:

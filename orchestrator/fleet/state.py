@@ -39,6 +39,7 @@ from orchestrator.resilience.breaker_policy import BreakerState
 EVENTS_KEPT = 200
 MAX_INSTANCES = 500
 """Of one agent: the whole fleet must fit into one message of the engine."""
+MAX_RETIRED = 100
 REASON_CHARACTERS = 500
 _NAMED_AT_MOST = 10
 _BY_CONFIGURATION = "configuration"
@@ -59,18 +60,22 @@ class FleetState(Internal):
     version: int = 0
     config: FleetConfig = FleetConfig()
     agents: dict[str, AgentRecord] = Field(default_factory=dict)
+    retired: dict[str, AgentRecord] = Field(default_factory=dict)
+    """Agents that the configuration has lost: processes of two versions may take turns."""
     events: tuple[FleetEvent, ...] = ()
 
     def configure(self, config: FleetConfig, now: datetime) -> "FleetState":
         """Take over a configuration; what operators did at run time stays in force."""
         if self.version and config == self.config:
             return self
+        known = {**self.retired, **self.agents}
         agents = {
-            name: _merged(self.agents.get(name, AgentRecord()), spec)
+            name: _merged(known.get(name, AgentRecord()), spec)
             for name, spec in config.agents.items()
         }
+        gone = [(name, each) for name, each in known.items() if name not in agents]
         return self._next(now, agents, _differences(self.agents, agents, now)).model_copy(
-            update={"config": config}
+            update={"config": config, "retired": dict(gone[-MAX_RETIRED:])}
         )
 
     def report(self, reports: BreakerReports, now: datetime) -> "FleetState":

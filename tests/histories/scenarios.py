@@ -13,6 +13,7 @@ from temporalio.worker import Worker
 from activities.call_agent import AgentCalls
 from activities.redrive import Redriver
 from activities.resolve_plan import PlanResolver
+from activities.watch_health import HealthWatcher
 from orchestrator.config import Agent as AgentSettings
 from orchestrator.config import Instance, Rule, Settings
 from orchestrator.dead_letters import (
@@ -25,11 +26,13 @@ from orchestrator.dead_letters import (
 from orchestrator.engine import search_attributes
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.tasks import summary
+from orchestrator.fleet.records import FLEET_ID, FLEET_WORKFLOW
+from orchestrator.fleet.state import FleetState
 from orchestrator.models import Dispatch, Task
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, Routes, agent_queue
 from orchestrator.transports.http import HttpTransport
-from tests.histories.dead_letter_scenarios import COURSES
+from tests.histories import dead_letter_scenarios, fleet_scenarios
 from tests.support.agents import Agent, Reply
 from tests.support.plans import AGENT, PAYLOAD, plan, retry
 from workflows.hosting import workflow_worker
@@ -64,7 +67,7 @@ async def cancel_while_queued(handle: Handle, _: Agent) -> None:
 class Scenario:
     """One course: the input, how the agent answers, and what happens meanwhile."""
 
-    given: Task | DeadLetterEntry | BulkOrder | dict[str, Any] | None
+    given: Task | DeadLetterEntry | BulkOrder | FleetState | dict[str, Any] | None
     replies: tuple[Reply, ...] = (Reply(),)
     play: Play = watch
     agent_worker: bool = True
@@ -111,7 +114,11 @@ SCENARIOS = {
         (Reply(status=500),),
     ),
 }
-SCENARIOS |= {name: Scenario(**course) for name, course in COURSES.items()}
+SCENARIOS |= {
+    name: Scenario(**course)
+    for courses in (dead_letter_scenarios.COURSES, fleet_scenarios.COURSES)
+    for name, course in courses.items()
+}
 
 
 def identity(part: str) -> str:
@@ -134,9 +141,13 @@ async def stage(
         resolver = PlanResolver(Routes(settings))
         try:
             redriver = Redriver(DeadLetters(client, RPC_SECONDS))
-            async with workflow_worker(
-                client, calls, resolver, long_activities=[redriver.redrive_many]
-            ):
+            watcher = HealthWatcher(transport.probe)
+            long_activities: list[Callable[..., Any]] = [
+                redriver.redrive_many,
+                redriver.redrive_agent,
+                watcher.watch_health,
+            ]
+            async with workflow_worker(client, calls, resolver, long_activities=long_activities):
                 handle = await _start(client, scenario, task_id or str(uuid4()))
                 if scenario.agent_worker:
                     async with Worker(
@@ -152,6 +163,10 @@ async def stage(
 async def _start(client: Client, scenario: Scenario, task_id: str) -> Handle:
     """Start the task as the API does, or as somebody by hand who gives no plan."""
     given = scenario.given
+    if isinstance(given, FleetState):
+        return await client.start_workflow(
+            FLEET_WORKFLOW, given, id=FLEET_ID, task_queue=WORKFLOW_QUEUE
+        )
     if isinstance(given, DeadLetterEntry | BulkOrder):
         dead = isinstance(given, DeadLetterEntry)
         return await client.start_workflow(

@@ -1,6 +1,5 @@
 """AgentFleet inside the sandbox, with scripted health checks and redrives."""
 
-import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -75,13 +74,9 @@ class Checks:
             raise self.redrive_error
 
 
-@asynccontextmanager
-async def fleet_of(
-    client: Client, checks: Checks | None = None, *, sandboxed: bool = True
-) -> AsyncIterator[Fleet]:
-    """A worker for the fleet, and the fleet's client; what is left of the fleet ends with it."""
-    checks = checks or Checks()
-    worker = Worker(
+def worker_of(client: Client, checks: Checks, *, sandboxed: bool = True) -> Worker:
+    """A worker for the fleet."""
+    return Worker(
         client,
         task_queue=WORKFLOW_QUEUE,
         workflows=[AgentFleet],
@@ -89,11 +84,20 @@ async def fleet_of(
         workflow_runner=SandboxedWorkflowRunner() if sandboxed else UnsandboxedWorkflowRunner(),
         # Every workflow task replays from the start, so that non-determinism shows.
         max_cached_workflows=0,
+        # As in the product; an activity that ends just as it is cancelled may keep a worker's stop.
+        graceful_shutdown_timeout=timedelta(seconds=5),
         max_heartbeat_throttle_interval=timedelta(milliseconds=50),
         default_heartbeat_throttle_interval=timedelta(milliseconds=50),
     )
+
+
+@asynccontextmanager
+async def fleet_of(
+    client: Client, checks: Checks | None = None, *, sandboxed: bool = True
+) -> AsyncIterator[Fleet]:
+    """A worker for the fleet, and the fleet's client; what is left of the fleet ends with it."""
     try:
-        async with worker:
+        async with worker_of(client, checks or Checks(), sandboxed=sandboxed):
             yield Fleet(client, RPC_SECONDS)
     finally:
         with suppress(RPCError):
@@ -129,8 +133,3 @@ async def settled(fleet: Fleet) -> None:
         return all(each.health != "unknown" for each in (await reader(fleet)).instances)
 
     await eventually(known, what="health")
-
-
-async def pause() -> None:
-    """Let others run."""
-    await asyncio.sleep(0)

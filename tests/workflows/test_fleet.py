@@ -9,10 +9,12 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
 
 import workflows.fleet
+from orchestrator.engine.fleet import Fleet
 from orchestrator.fleet.records import FLEET_ID, HealthState, InstanceOrder
 from orchestrator.resilience.breaker_policy import BreakerState
 from tests.support.stack import eventually
 from tests.workflows.fleet_stage import (
+    RPC_SECONDS,
     A,
     B,
     Checks,
@@ -23,8 +25,11 @@ from tests.workflows.fleet_stage import (
     reader,
     reported,
     settled,
+    worker_of,
 )
 from tests.workflows.stage import events
+
+HANDED_OVER_SECONDS = 5.0
 
 # One fleet for each engine: these tests are in one module, so one process runs them in turn.
 
@@ -113,6 +118,23 @@ async def test_an_added_instance_is_checked_at_once(client: Client) -> None:
         types = await events(handle)
     assert (True, HealthState.HEALTHY) == (added.added, added.health)
     assert "ACTIVITY_TASK_CANCEL_REQUESTED" in types
+
+
+async def test_another_worker_takes_the_checks_up_at_once(client: Client) -> None:
+    """It waits for no missed heartbeat of the one that stopped."""
+    first, second = Checks(), Checks()
+    async with worker_of(client, first):
+        fleet = Fleet(client, RPC_SECONDS)
+        await fleet.ensure(config())
+        await settled(fleet)
+    asked = len(first.asked)
+    async with fleet_of(client, second):
+
+        async def checking() -> bool:
+            return bool(second.asked)
+
+        await eventually(checking, HANDED_OVER_SECONDS, "checks by the second worker")
+    assert asked == len(first.asked)
 
 
 async def test_a_quiet_fleet_writes_no_history(client: Client) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import yaml
 
 from examples.agents import CATALOG
-from orchestrator.config import Instance, LimitMode, Settings
+from orchestrator.config import Instance, Settings
 from orchestrator.config_file import load
+from orchestrator.models import LimitMode
 from tests.unit.orchestrator.config_text import load_text
 
 ROOT = Path(__file__).parents[3]

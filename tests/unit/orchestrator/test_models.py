@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.models import Task, TaskRequest, TaskState, TaskStatus
+from orchestrator.models import (
+    Attempt,
+    Progress,
+    RateLimit,
+    Route,
+    Task,
+    TaskRequest,
+    TaskState,
+    TaskStatus,
+)
+from tests.support.plans import AGENT, plan, retry
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -171,3 +181,67 @@ def test_a_status_keeps_zeros() -> None:
     """No attempts and no seconds are facts, not blanks."""
     shown = status(attempts=0, execution_time=0.0, error="")
     assert (0, 0.0, "") == (shown["attempts"], shown["execution_time"], shown["error"])
+
+
+def test_a_status_shows_why_a_task_waits_and_what_was_tried() -> None:
+    """Each as JSON that a program reads."""
+    attempt = Attempt(
+        attempt=1, agent="reader", instance="http://h", outcome="AgentFailed", seconds=0.5, at=NOW
+    )
+    shown = status(
+        blocked_by="breaker", until=NOW, attempt_history=[attempt], chosen_by="exact pattern p"
+    )
+    assert ("breaker", "2026-01-05T00:00:00Z", "exact pattern p", "AgentFailed") == (
+        shown["blocked_by"],
+        shown["until"],
+        shown["chosen_by"],
+        shown["attempt_history"][0]["outcome"],
+    )
+
+
+def test_what_our_processes_tell_each_other_may_be_newer_than_who_reads_it() -> None:
+    """Unknown fields are passed over there; what people send is held to its fields."""
+    newer = {"sent": 1, "made": 1, "later": True}
+    assert Progress(sent=1, made=1) == Progress.model_validate(newer)
+    with pytest.raises(ValidationError):
+        TaskStatus.model_validate(status() | {"later": True})
+
+
+def test_a_plans_routes_begin_with_its_own() -> None:
+    """The fallbacks follow."""
+    second = Route(agent="second", endpoint="/x", task_queue="agent.second")
+    made = plan(fallbacks=(second,))
+    assert [(AGENT, "/read"), ("second", "/x")] == [
+        (each.agent, each.endpoint) for each in made.routes
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"initial_seconds": 0},
+        {"maximum_seconds": 0.5},
+        {"backoff": 0.5},
+        {"jitter": 1.5},
+        {"max_attempts": 0},
+        {"max_retry_after_seconds": 1e10},
+    ],
+)
+def test_retries_that_the_engine_would_refuse(change: dict[str, float]) -> None:
+    """A plan by hand is looked at before it is used."""
+    with pytest.raises(ValidationError):
+        retry(**change)
+
+
+@pytest.mark.parametrize("weight", [0, 1001])
+def test_a_tenants_weight_is_what_the_engine_allows(weight: float) -> None:
+    """A thousandth to a thousand."""
+    with pytest.raises(ValidationError):
+        plan(fairness_weight=weight)
+
+
+@pytest.mark.parametrize("limit", [{"rate": 0}, {"burst": 0}])
+def test_a_limit_that_would_let_nothing_pass(limit: dict[str, float]) -> None:
+    """Pausing an agent is another order."""
+    with pytest.raises(ValidationError):
+        RateLimit.model_validate({"rate": 1, "burst": 1, "mode": "queue"} | limit)

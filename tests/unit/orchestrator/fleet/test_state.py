@@ -239,3 +239,11 @@ def test_an_agent_without_instances_is_no_trouble() -> None:
     """Orders about all of them are about none."""
     state = FleetState().configure(FleetConfig(agents={"reader": AgentSpec()}), NOW)
     assert state is state.drain(order(), later(1))
+
+
+def test_an_agent_that_is_configured_again_is_as_operators_left_it() -> None:
+    """Processes of an older configuration may start in between."""
+    state = fleet(A, B, writer=[C]).drain(order(), later(1))
+    without = state.configure(FleetConfig(agents={"writer": AgentSpec()}), later(2))
+    back = without.configure(config(A, B), later(3))
+    assert ("reader" in without.agents, True) == (False, instance(back).draining)
