@@ -156,8 +156,9 @@ class Member(Instance):
         if (self.draining and not record.draining) or (healthy and not self.healthy):
             self.come_back()
         self.weight, self.draining, self.healthy = record.weight, record.draining, healthy
-        if record.order is not None and record.order.version != self._order_version:
-            self._order_version = record.order.version
+        version = record.order.version if record.order else 0
+        if version != self._order_version:
+            self._order_version = version
             _obey(self.breaker, record.order, now)
         if found := record.breaker:
             self.breaker.adopt(
@@ -169,8 +170,11 @@ class Member(Instance):
             )
 
 
-def _obey(breaker: Breaker, order: BreakerOrder, now: datetime) -> None:
-    if order.state is BreakerState.FORCED_OPEN:
+def _obey(breaker: Breaker, order: BreakerOrder | None, now: datetime) -> None:
+    if order is None:
+        # A fleet that was ended and started anew knows of no order any more.
+        breaker.reset("no operator's order holds")
+    elif order.state is BreakerState.FORCED_OPEN:
         breaker.force_open(order.reason)
     elif order.state is BreakerState.DISABLED:
         breaker.disable(order.reason)

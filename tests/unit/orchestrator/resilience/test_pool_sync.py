@@ -225,3 +225,12 @@ def test_the_time_that_a_breaker_stays_open_goes_by_this_processes_clock() -> No
     clock.now += 10
     chosen.sync(seen, NOW)
     assert 20.0 == member(chosen, A).open_seconds
+
+
+def test_a_fleet_that_knows_of_no_order_ends_the_one_obeyed() -> None:
+    """It was ended by somebody, and started anew."""
+    chosen = pool(A)
+    chosen.sync(record(instance(A, order=order(BreakerState.FORCED_OPEN))), NOW)
+    held = chosen.breaker_state
+    chosen.sync(record(instance(A)), NOW)
+    assert (BreakerState.OPEN, BreakerState.CLOSED) == (held, chosen.breaker_state)
