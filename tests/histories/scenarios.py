@@ -1,8 +1,8 @@
 """The courses that a task can take, each played on the real engine for its history."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +15,7 @@ from activities.redrive import Redriver
 from activities.resolve_plan import PlanResolver
 from activities.watch_health import HealthWatcher
 from orchestrator.config import Agent as AgentSettings
-from orchestrator.config import Instance, Rule, Settings
+from orchestrator.config import ErrorRecovery, Instance, Rule, Settings
 from orchestrator.dead_letters import (
     BULK_WORKFLOW,
     DEAD_LETTER_WORKFLOW,
@@ -28,7 +28,7 @@ from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.tasks import summary
 from orchestrator.fleet.records import FLEET_ID, FLEET_WORKFLOW
 from orchestrator.fleet.state import FleetState
-from orchestrator.models import Dispatch, Task
+from orchestrator.models import Dispatch, Route, Task
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, Routes, agent_queue
 from orchestrator.transports.http import HttpTransport
@@ -41,6 +41,9 @@ Handle = WorkflowHandle[Any, Any]
 Play = Callable[[Handle, Agent], Awaitable[None]]
 
 QUICK = retry(initial_seconds=0.05, max_attempts=3)
+TWICE = retry(initial_seconds=0.05, max_attempts=2)
+SECOND = "second"
+FALLBACKS = (Route(agent=SECOND, endpoint="/read", task_queue=agent_queue(SECOND)),)
 MAX_RESULT_BYTES = 100_000
 RPC_SECONDS = 5.0
 
@@ -57,20 +60,43 @@ async def cancel_while_running(handle: Handle, agent: Agent) -> None:
 
 async def cancel_while_queued(handle: Handle, _: Agent) -> None:
     """Cancel when the call waits in the agent's queue."""
+    await waits_in_queue(handle)
+    await handle.cancel()
+
+
+async def waits_in_queue(handle: Handle) -> None:
+    """Wait until the call is in an agent's queue."""
     async for event in handle.fetch_history_events(wait_new_event=True):
         if event.HasField("activity_task_scheduled_event_attributes"):
             break
-    await handle.cancel()
+
+
+async def set_priority_while_running(handle: Handle, agent: Agent) -> None:
+    """Let the agent answer only after that."""
+    await agent.called()
+    await handle.signal("set_priority", 5)
+    agent.release()
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One course: the input, how the agent answers, and what happens meanwhile."""
+    """One course: the input, how the agent answers, and what happens meanwhile.
+
+    Args:
+        given: the workflow's input.
+        replies: of the agent, and of the fallback, which is the same service.
+        play: what somebody does.
+        agent_worker: whether anybody makes the first agent's calls.
+        away: the agent is not available until a call waits in its queue.
+        recovery: ``error_recovery`` of the configuration, for the breaker.
+    """
 
     given: Task | DeadLetterEntry | BulkOrder | FleetState | dict[str, Any] | None
     replies: tuple[Reply, ...] = (Reply(),)
     play: Play = watch
     agent_worker: bool = True
+    away: bool = False
+    recovery: ErrorRecovery = field(default_factory=ErrorRecovery)
 
 
 def planned(**changes: Any) -> Task:
@@ -113,6 +139,29 @@ SCENARIOS = {
         planned(dispatch=Dispatch.INLINE, deadline=1.0, retry=retry(initial_seconds=0.3)),
         (Reply(status=500),),
     ),
+    "completed_after_fallback": Scenario(
+        planned(retry=TWICE, fallbacks=FALLBACKS),
+        (Reply(status=500), Reply(status=503), Reply()),
+    ),
+    "completed_after_fallback_for_nobody": Scenario(
+        planned(fallbacks=FALLBACKS), agent_worker=False
+    ),
+    "failed_after_fallback": Scenario(
+        planned(retry=TWICE, fallbacks=FALLBACKS), (Reply(status=500),)
+    ),
+    "completed_inline_after_fallback": Scenario(
+        planned(dispatch=Dispatch.INLINE, retry=retry(max_attempts=1), fallbacks=FALLBACKS),
+        (Reply(status=500), Reply()),
+    ),
+    "completed_after_unavailable": Scenario(
+        planned(retry=TWICE),
+        (Reply(status=503), Reply()),
+        recovery=ErrorRecovery(circuit_breaker_threshold=1, circuit_breaker_timeout=0.3),
+    ),
+    "completed_inline_after_unavailable": Scenario(planned(dispatch=Dispatch.INLINE), away=True),
+    "completed_after_new_priority": Scenario(
+        planned(), (Reply(hang=True),), play=set_priority_while_running
+    ),
 }
 SCENARIOS |= {
     name: Scenario(**course)
@@ -132,32 +181,46 @@ async def stage(
 ) -> AsyncIterator[tuple[Handle, Agent]]:
     """Start the scenario's task with everything it needs."""
     async with Agent(*scenario.replies) as agent:
+        instances = (Instance(url=agent.url),)
         settings = Settings(
-            agents={AGENT: AgentSettings(instances=(Instance(url=agent.url),))},
+            agents={name: AgentSettings(instances=instances) for name in (AGENT, SECOND)},
             routing_rules=(Rule(pattern="read_pdf", target_agent=AGENT, endpoint="/read"),),
+            error_recovery=scenario.recovery,
         )
         transport = HttpTransport(MAX_RESULT_BYTES)
-        calls = AgentCalls(Pools.of(settings), transport, {})
+        pools = Pools.of(settings)
+        calls = AgentCalls(pools, transport, {})
         resolver = PlanResolver(Routes(settings))
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(transport.close)
             redriver = Redriver(DeadLetters(client, RPC_SECONDS))
-            watcher = HealthWatcher(transport.probe)
             long_activities: list[Callable[..., Any]] = [
                 redriver.redrive_many,
                 redriver.redrive_agent,
-                watcher.watch_health,
+                HealthWatcher(transport.probe).watch_health,
             ]
-            async with workflow_worker(client, calls, resolver, long_activities=long_activities):
-                handle = await _start(client, scenario, task_id or str(uuid4()))
-                if scenario.agent_worker:
-                    async with Worker(
-                        client, task_queue=agent_queue(AGENT), activities=[calls.call_agent]
-                    ):
-                        yield handle, agent
-                else:
-                    yield handle, agent
-        finally:
-            await transport.close()
+            await stack.enter_async_context(
+                workflow_worker(client, calls, resolver, long_activities=long_activities)
+            )
+            [breaker] = (each.breaker for each in pools.of_agent(AGENT).instances)
+            if scenario.away:
+                breaker.force_open("the scenario")
+            handle = await _start(client, scenario, task_id or str(uuid4()))
+            if scenario.away:
+                await waits_in_queue(handle)
+                breaker.reset("the scenario")
+            for queue in _queues(scenario):
+                await stack.enter_async_context(
+                    Worker(client, task_queue=queue, activities=[calls.call_agent])
+                )
+            yield handle, agent
+
+
+def _queues(scenario: Scenario) -> list[str]:
+    """The agents' queues that somebody takes calls from."""
+    plan = scenario.given.plan if isinstance(scenario.given, Task) else None
+    fallbacks = [route.task_queue for route in plan.fallbacks] if plan else []
+    return [agent_queue(AGENT), *fallbacks] if scenario.agent_worker else fallbacks
 
 
 async def _start(client: Client, scenario: Scenario, task_id: str) -> Handle:

@@ -1,7 +1,7 @@
 """Real agents by real workers: pools, breakers and slots as the worker composes them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -131,7 +131,11 @@ class Stage:
 
 @asynccontextmanager
 async def idle(
-    client: Client, *agents: Agent, rule: dict[str, Any] | None = None, **blocks: Any
+    client: Client,
+    *agents: Agent,
+    rule: dict[str, Any] | None = None,
+    once: Collection[int] = (),
+    **blocks: Any,
 ) -> AsyncIterator[Stage]:
     """Everything but workers, for agents of names that no other test has.
 
@@ -139,6 +143,7 @@ async def idle(
         client: of the engine.
         agents: by default one that answers.
         rule: what the rule of the agents says beside that.
+        once: which of the agents must not be called twice.
         blocks: of the configuration; ``error_recovery`` is added to what suits tests.
     """
     async with AsyncExitStack() as stack:
@@ -152,8 +157,8 @@ async def idle(
         } | blocks.pop("error_recovery", {})
         configuration = {
             "agents": {
-                name: {"instances": [{"url": agent.url}]}
-                for name, agent in zip(names, entered, strict=True)
+                name: {"instances": [{"url": agent.url}], "idempotent": which not in once}
+                for which, (name, agent) in enumerate(zip(names, entered, strict=True))
             },
             "routing_rules": [
                 {

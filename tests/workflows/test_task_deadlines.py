@@ -77,6 +77,22 @@ async def test_a_worker_without_sign_of_life_is_given_up(
     assert "Failed after 2 attempts: the worker that made the call was lost" == error.message
 
 
+async def test_a_lost_call_of_an_agent_that_must_not_be_called_twice_is_not_made_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows what came of it, and no other worker is asked."""
+    monkeypatch.setattr(options, "HEARTBEAT_TIMEOUT", timedelta(seconds=0.5))
+    calls = Calls()
+    calls.behaviour = calls.in_silence
+    async with hosted(client, calls, sandboxed=False):
+        error = await failed(client, task(retry=QUICK, idempotent=False))
+    assert ("OutcomeUnknown", 1, 1) == (
+        error.type,
+        error.details[0]["attempts"],
+        len(calls.seen),
+    )
+
+
 async def test_the_call_of_a_lost_worker_is_made_again(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

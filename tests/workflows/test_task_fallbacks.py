@@ -7,6 +7,7 @@ import pytest
 from temporalio.client import Client
 
 from orchestrator.models import TaskState, TaskStatus
+from orchestrator.routing import agent_queue
 from tests.support.agents import Agent, Reply
 from tests.workflows.agents_stage import Stage, serving
 from workflows import options
@@ -134,6 +135,18 @@ async def test_when_the_others_have_failed_the_task_waits_for_who_was_away(
 
 
 @pytest.mark.usefixtures("soon")
+async def test_an_agent_that_took_no_call_leaves_the_history_as_it_was(client: Client) -> None:
+    """The attempts before it are told in the end."""
+    recovery = {"max_retries": 0}
+    async with serving(
+        client, Agent(FAILS), Agent(), Agent(DONE), error_recovery=recovery
+    ) as stage:
+        stage.shut(1)
+        status = await stage.ended(await stage.submit())
+    assert [(0, 1, "AgentFailed"), (2, 1, "success")] == course(stage, status)
+
+
+@pytest.mark.usefixtures("soon")
 async def test_a_task_waits_no_longer_than_its_deadline(client: Client) -> None:
     """Nothing was tried, and it says so."""
     async with serving(client, Agent(), Agent()) as stage:
@@ -163,9 +176,8 @@ async def test_an_agent_that_must_not_be_called_twice_has_no_stand_in_either(
     client: Client,
 ) -> None:
     """It may have done the work; a fallback would do it again."""
-    async with serving(client, Agent(Reply(reset=True)), Agent()) as stage:
-        task_id = await only_once(stage)
-        status = await stage.ended(task_id)
+    async with serving(client, Agent(Reply(reset=True)), Agent(), once=[0]) as stage:
+        status = await stage.ended(await stage.submit())
     assert (TaskState.FAILED, "OutcomeUnknown", 1, []) == (
         status.status,
         status.error_type,
@@ -174,8 +186,16 @@ async def test_an_agent_that_must_not_be_called_twice_has_no_stand_in_either(
     )
 
 
-async def only_once(stage: Stage) -> str:
-    """Submit a task whose first agent is not idempotent."""
-    config = stage.settings.agents[stage.names[0]]
-    object.__setattr__(config, "idempotent", False)
-    return await stage.submit()
+async def test_a_fallback_that_must_not_be_called_twice_is_called_by_its_queue(
+    client: Client,
+) -> None:
+    """An inline call may be made again when its worker is lost."""
+    recovery = {"max_retries": 0}
+    async with serving(
+        client, Agent(FAILS), Agent(DONE), rule=INLINE, once=[1], error_recovery=recovery
+    ) as stage:
+        task_id = await stage.submit()
+        status = await stage.ended(task_id)
+        calls = await stage.scheduled(task_id)
+    assert (TaskState.COMPLETED, stage.names[1]) == (status.status, status.agent)
+    assert [agent_queue(stage.names[1])] == [each.task_queue.name for each in calls]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from temporalio.client import Client
@@ -13,6 +14,7 @@ from orchestrator.config import Temporal
 from orchestrator.engine import search_attributes
 from orchestrator.engine.converter import data_converter
 from orchestrator.models import BlockedBy, TaskState
+from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE
 from tests.support.agents import Agent, Reply
 from tests.support.stack import eventually
 from tests.workflows.agents_stage import Stage, idle, serving
@@ -128,6 +130,22 @@ async def test_a_priority_that_there_is_not_is_passed_over(client: Client, prior
         stage.reset()
         status = await stage.ended(task_id)
     assert (3, 3, TaskState.COMPLETED) == (queried["priority"], status.priority, status.status)
+
+
+async def test_a_priority_that_comes_before_the_plan_is_kept(client: Client) -> None:
+    """A task that is started by hand is routed first."""
+    async with serving(client) as stage:
+        handle = await client.start_workflow(
+            WORKFLOW_TYPE,
+            {"pattern": stage.names[0], "payload": {}},
+            id=str(uuid4()),
+            task_queue=WORKFLOW_QUEUE,
+            start_signal="set_priority",
+            start_signal_args=[5],
+        )
+        status = await stage.ended(handle.id)
+        calls = await stage.scheduled(handle.id)
+    assert (5, [1]) == (status.priority, [each.priority.priority_key for each in calls])
 
 
 async def test_healthy_tasks_make_no_engine_call_beyond_those_of_one_activity(

@@ -120,6 +120,17 @@ def test_an_order_ends_an_order() -> None:
     )
 
 
+def test_an_order_that_the_fleet_does_not_know_any_more_has_ended() -> None:
+    """As when the fleet was ended and started anew."""
+    chosen = pool(A)
+    chosen.sync(record(instance(A, order=order(FORCED_OPEN))), NOW)
+    chosen.sync(record(instance(A)), NOW)
+    assert CLOSED is chosen.breaker_state
+    fail(chosen)
+    chosen.sync(record(instance(A)), NOW)
+    assert OPEN is chosen.breaker_state
+
+
 def test_what_another_process_found_out_opens_the_breaker_here() -> None:
     """For what is left of its time."""
     clock = Clock()
