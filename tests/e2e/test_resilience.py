@@ -238,3 +238,34 @@ async def test_a_task_that_kills_its_worker_is_bounded(tmp_path: Path) -> None:
     assert 2 == len(agent.calls_of(poisoned))
     assert "completed" == other["status"]
     assert [poisoned] == [letter["task_id"] for letter in letters]
+
+
+async def test_a_lost_worker_makes_nobody_repeat_what_must_not_be_repeated(
+    tmp_path: Path,
+) -> None:
+    """An agent that is not idempotent is called once, and no fallback does its work again."""
+    async with agents(2) as (first, second):
+        first.behave(lambda call: Reply(hang=call.path == "/work"))
+        made = config(first, rule={"fallback_agents": ["backup"]})
+        made["agents"]["test_agent"]["idempotent"] = False
+        made["agents"]["backup"] = {"instances": [{"url": second.url}]}
+        async with running(tmp_path, made) as stack, stack.client() as api:
+            [task_id] = await submitted(api, 1)
+            await eventually(lambda: _worked(first), 20, "a call")
+            await stack.kill("worker")
+            [end] = await ends(api, [task_id])
+            first.release()
+
+    assert ("failed", "OutcomeUnknown", True) == (
+        end["status"],
+        end["error_type"],
+        end.get("dead_letter"),
+    )
+    assert ([task_id], []) == (
+        [call.headers["Idempotency-Key"] for call in first.work()],
+        second.work(),
+    )
+
+
+async def _worked(agent: Agent) -> bool:
+    return bool(agent.work())
