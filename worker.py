@@ -13,9 +13,14 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from activities.call_agent import HEARTBEAT_SECONDS, AgentCalls
+from activities.chunk_course import Means
+from activities.follow_parts import PartsFollower
+from activities.join_tasks import TaskJoiner
 from activities.redrive import Redriver
 from activities.resolve_plan import PlanResolver
+from activities.run_chunk import ChunkCalls
 from activities.watch_health import HealthWatcher
+from orchestrator.buckets import Buckets
 from orchestrator.cli import config_option, plain_errors, settings_of
 from orchestrator.config import Settings
 from orchestrator.engine.connect import connect
@@ -36,6 +41,7 @@ from orchestrator.parts import (
 )
 from orchestrator.resilience.pool import Pool, Pools
 from orchestrator.routing import Routes, agent_queue
+from orchestrator.shared_limits import SharedBuckets
 from orchestrator.telemetry import logging
 from orchestrator.telemetry.logging import get_logger
 from orchestrator.transports.http import HttpTransport
@@ -76,11 +82,18 @@ async def work(settings: Settings) -> None:
         client = await connect(settings.temporal, identity=name)
         transport = http_transport(settings)
         pools = Pools.of(settings)
-        calls = AgentCalls(pools, transport, secret_headers(settings))
+        headers, limits, shared = (
+            secret_headers(settings),
+            RateLimits(settings),
+            SharedBuckets.of(settings),
+        )
+        calls = AgentCalls(pools, transport, headers)
+        chunks = ChunkCalls(Means(pools, transport, headers, limits, Buckets(shared)))
         fleet = FleetView(
             Fleet(client, settings.temporal.rpc_timeout), fleet_config(settings), name
         )
         fleet.watch(pools)
+        fleet.listen(lambda snapshot, _: limits.sync(snapshot))
         workers = [
             workflow_worker(
                 client,
@@ -93,7 +106,7 @@ async def work(settings: Settings) -> None:
         running = [asyncio.create_task(workers[0].run())]
         await fleet.begin(FIRST_LOOK_SECONDS)
         for agent in pools.agents:
-            workers.append(agent_worker(client, settings, pools.of_agent(agent), calls))
+            workers.append(agent_worker(client, settings, pools.of_agent(agent), calls, chunks))
             running.append(asyncio.create_task(workers[-1].run()))
         async with in_background(fleet.run(), keep_limits(client, settings, fleet)):
             log.info("worker_ready", agents=len(settings.agents), engine=settings.temporal.target)
@@ -103,6 +116,8 @@ async def work(settings: Settings) -> None:
             await asyncio.gather(*(each.shutdown() for each in workers))
             ends = await asyncio.gather(*running, return_exceptions=True)
         await transport.close()
+        if shared is not None:
+            await shared.close()
     for end in ends:
         if isinstance(end, BaseException):
             raise StartupError(f"The engine refused this worker: {end}") from end
@@ -112,12 +127,17 @@ async def work(settings: Settings) -> None:
 def general_activities(
     client: Client, settings: Settings, transport: HttpTransport
 ) -> list[Callable[..., Any]]:
-    """The activities of no agent: health checks, and redriving dead letters."""
+    """The activities of no agent: health checks, joins, and redriving dead letters."""
+    joiner = TaskJoiner.of(client, settings.temporal.rpc_timeout)
     redriver = Redriver(DeadLetters(client, settings.temporal.rpc_timeout))
     return [
         HealthWatcher(transport.probe).watch_health,
         redriver.redrive_many,
         redriver.redrive_agent,
+        PartsFollower(client, settings.temporal.rpc_timeout).follow_parts,
+        joiner.join_tasks,
+        joiner.cancel_tasks,
+        joiner.redrive_tasks,
     ]
 
 
@@ -133,12 +153,14 @@ async def keep_limits(client: Client, settings: Settings, fleet: FleetView) -> N
     await limits.run()
 
 
-def agent_worker(client: Client, settings: Settings, pool: Pool, calls: AgentCalls) -> Worker:
+def agent_worker(
+    client: Client, settings: Settings, pool: Pool, calls: AgentCalls, chunks: ChunkCalls
+) -> Worker:
     """The worker of one agent's queue: its slots are what the pool says the agent can take."""
     return Worker(
         client,
         task_queue=agent_queue(pool.agent),
-        activities=[calls.call_agent],
+        activities=[calls.call_agent, chunks.run_chunk],
         tuner=agent_tuner(pool),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, maximum=20, initial=2),
         graceful_shutdown_timeout=grace_of(settings),

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import secrets
 import time
 import uuid
@@ -55,6 +56,8 @@ _STILL_DOWN = {
     HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
 }
+
+_TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
 log = get_logger(__name__)
 
@@ -135,7 +138,6 @@ class AgentCalls:
     def _request(self, current: _Try, url: str) -> AgentRequest:
         call = current.call
         timeout = _seconds_left(activity.info(), call.attempt_timeout)
-        deadline = datetime.now(UTC) + timedelta(seconds=timeout)
         return AgentRequest(
             agent=call.agent,
             url=url,
@@ -143,11 +145,7 @@ class AgentCalls:
             timeout=timeout,
             headers={
                 **self._headers.get(call.agent, {}),
-                "Idempotency-Key": call.task_id,
-                "X-Task-ID": call.task_id,
-                "X-Attempt": str(current.course.number),
-                "X-Deadline": deadline.isoformat(timespec="milliseconds"),
-                "traceparent": call.traceparent or traceparent(call.task_id),
+                **call_headers(call.task_id, current.course.number, timeout, call.traceparent),
             },
         )
 
@@ -157,7 +155,7 @@ class AgentCalls:
         return _failed(
             str(error),
             current.course.wait(
-                pause=self._spread(seconds, current.call.retry), blocked_by=error.blocked_by
+                pause=spread(seconds, current.call.retry, self._chance), blocked_by=error.blocked_by
             ),
             UNAVAILABLE,
             final=not current.call.wait,
@@ -169,41 +167,18 @@ class AgentCalls:
             error = _never_again(error)
         kind = type(error).__name__
         attempt = current.ended(kind, error.status, str(error)[:ERROR_CHARACTERS])
-        self._log(current, attempt)
-        text = f"{error}; it said: {error.excerpt}" if error.excerpt else str(error)
+        log_failure(call.task_id, attempt)
+        text = words(error)
         if not isinstance(error, RetryableCallError):
             return _failed(text, course.failure(attempt), kind)
-        pause = {"pause": self._pause(current, error), "blocked_by": BlockedBy.RETRY_BACKOFF}
-        if current.lease and current.lease.trial and _still_down(error):
+        seconds = pause_after(error, call.retry, current.course.spent, self._chance)
+        pause = {"pause": seconds, "blocked_by": BlockedBy.RETRY_BACKOFF}
+        if current.lease and current.lease.trial and still_down(error):
             # The breaker's trial says what was known before: it costs the task nothing.
             return _failed(text, course.wait(attempt, **pause), kind, final=False)
         if course.spent >= call.retry.max_attempts:
             return _failed(text, course.failure(attempt, exhausted=True), kind)
         return _failed(text, course.failure(attempt, retryable=True, **pause), kind, final=False)
-
-    def _pause(self, current: _Try, error: RetryableCallError) -> float:
-        """The pause that the agent asked for, clamped, or else the backoff; jittered."""
-        retry = current.call.retry
-        if error.retry_after is not None:
-            return self._spread(min(error.retry_after, retry.max_retry_after_seconds), retry)
-        seconds = backoff_seconds(retry, current.course.spent)
-        return seconds * (1 + (2 * self._chance() - 1) * retry.jitter)
-
-    def _spread(self, seconds: float, retry: RetryPlan) -> float:
-        """Jitter that never makes a pause shorter than was asked for."""
-        return seconds * (1 + self._chance() * retry.jitter)
-
-    def _log(self, current: _Try, attempt: Attempt) -> None:
-        log.warning(
-            "attempt_failed",
-            task_id=current.call.task_id,
-            agent=attempt.agent,
-            instance=attempt.instance,
-            attempt=attempt.attempt,
-            error=attempt.error,
-            error_type=attempt.outcome,
-            execution_time=attempt.seconds,
-        )
 
 
 def refuse_needless(call: AgentCall, course: Course) -> None:
@@ -250,7 +225,40 @@ def _never_again(error: CallError) -> CallError:
     )
 
 
-def _still_down(error: CallError) -> bool:
+def words(error: CallError) -> str:
+    """The error for whoever looks at the task, with the beginning of what the agent said."""
+    return f"{error}; it said: {error.excerpt}" if error.excerpt else str(error)
+
+
+def log_failure(task_id: str, attempt: Attempt) -> None:
+    """Log an attempt that failed."""
+    log.warning(
+        "attempt_failed",
+        task_id=task_id,
+        agent=attempt.agent,
+        instance=attempt.instance,
+        attempt=attempt.attempt,
+        error=attempt.error,
+        error_type=attempt.outcome,
+        execution_time=attempt.seconds,
+    )
+
+
+def pause_after(
+    error: RetryableCallError, retry: RetryPlan, spent: int, chance: Callable[[], float]
+) -> float:
+    """The pause that the agent asked for, clamped, or else the backoff; jittered."""
+    if error.retry_after is not None:
+        return spread(min(error.retry_after, retry.max_retry_after_seconds), retry, chance)
+    return backoff_seconds(retry, spent) * (1 + (2 * chance() - 1) * retry.jitter)
+
+
+def spread(seconds: float, retry: RetryPlan, chance: Callable[[], float]) -> float:
+    """Jitter that never makes a pause shorter than was asked for."""
+    return seconds * (1 + chance() * retry.jitter)
+
+
+def still_down(error: CallError) -> bool:
     """Whether the failure is about the agent, and not about what it was asked."""
     return isinstance(error, AgentUnreachable) or error.status in _STILL_DOWN
 
@@ -313,10 +321,23 @@ async def _beat(progress: Progress) -> None:
         activity.heartbeat(progress)
 
 
+def call_headers(
+    task_id: str, attempt: int, timeout: float, trace: str | None = None
+) -> dict[str, str]:
+    """What every attempt carries beside the agent's own headers; ``timeout`` seconds from now."""
+    deadline = datetime.now(UTC) + timedelta(seconds=timeout)
+    return {
+        "Idempotency-Key": task_id,
+        "X-Task-ID": task_id,
+        "X-Attempt": str(attempt),
+        "X-Deadline": deadline.isoformat(timespec="milliseconds"),
+        "traceparent": trace or traceparent(task_id),
+    }
+
+
 def traceparent(task_id: str) -> str:
     """A W3C trace context whose trace id is the task's, for callers that sent none."""
-    try:
-        trace_id = uuid.UUID(task_id).hex
-    except ValueError:
+    trace_id = task_id.replace("-", "")
+    if not _TRACE_ID.fullmatch(trace_id):
         trace_id = uuid.uuid5(uuid.NAMESPACE_URL, task_id).hex
     return f"00-{trace_id}-{secrets.token_hex(8)}-00"

@@ -151,20 +151,24 @@ class _Course:
                 group.create_task(self._resolve(each))
 
     async def _resolve(self, found: FoundDeadLetter) -> None:
-        task_id = found.item.task_id
+        task_id, asked = found.item.task_id, False
         for _ in range(TRIES):
             try:
                 await self._dead_letters.resolve(
                     self._order.action, task_id, self._words, found.run_id
                 )
             except DeadLetterNotFound:
-                self.skipped += 1
+                # An order whose answer was lost may have been carried out.
+                if asked:
+                    self.done += 1
+                else:
+                    self.skipped += 1
                 return
             except (OrderRefused, EngineRefused) as error:
                 self._fail(task_id, str(error))
                 return
             except EngineUnavailable as error:
-                reason = str(error)
+                reason, asked = str(error), True
                 # While the engine is away, nobody's tries are used up.
                 await _patiently(lambda: self._dead_letters.count(self._order.filter))
             else:

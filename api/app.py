@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
-from api import agents, dead_letters, errors, overview, tasks
+from api import agents, aggregates, batches, cancellations, dead_letters, errors, overview, tasks
 from api.dependencies import Services
 from api.overview import OverviewCollector
 from orchestrator import __version__
@@ -40,6 +40,9 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     errors.install(app)
     app.include_router(tasks.router)
+    app.include_router(aggregates.router)
+    app.include_router(batches.router)
+    app.include_router(cancellations.router)
     app.include_router(dead_letters.router)
     app.include_router(overview.router)
     app.include_router(agents.router)

@@ -4,6 +4,7 @@ from typing import Any
 
 from api.examples import json_examples, problem_example
 from orchestrator.dead_letters import BulkMatch, BulkRequest, DeadLetterOrder
+from orchestrator.selection import ManyRequest
 
 _TASK_ID = "550e8400-e29b-41d4-a716-446655440000"
 _REDRIVE_ID = "9b2f3c1e-7f53-4d2b-8f43-2a1d5c0e6b77"
@@ -64,7 +65,8 @@ _INVALID = problem_example(
 )
 
 
-def _body(model: type[DeadLetterOrder | BulkRequest], **values: Any) -> dict[str, Any]:
+def bodies(model: type[DeadLetterOrder | ManyRequest], **values: Any) -> dict[str, Any]:
+    """The description of a request's body by its model, with examples."""
     schema = model.model_json_schema()
     parts = schema.pop("$defs", {})
     for name, field in schema["properties"].items():
@@ -73,7 +75,7 @@ def _body(model: type[DeadLetterOrder | BulkRequest], **values: Any) -> dict[str
             schema["properties"][name] = parts[field["$ref"].rpartition("/")[2]]
     return {
         "requestBody": {
-            "required": model is BulkRequest,
+            "required": issubclass(model, ManyRequest),
             "content": {
                 "application/json": {
                     "schema": schema,
@@ -84,8 +86,8 @@ def _body(model: type[DeadLetterOrder | BulkRequest], **values: Any) -> dict[str
     }
 
 
-ORDER = _body(DeadLetterOrder, why={"reason": "the disk was replaced", "by": "ops"})
-BULK = _body(
+ORDER = bodies(DeadLetterOrder, why={"reason": "the disk was replaced", "by": "ops"})
+BULK = bodies(
     BulkRequest,
     agent={"filter": {"agent": "content_ingestion_agent"}, "rate": 5, "reason": "it is back"},
     dry={"filter": {"error_type": "AgentTimedOut"}, "dry_run": True},

@@ -53,6 +53,7 @@ async def dead_letters(
     pattern: FilterText = None,
     tenant: FilterText = None,
     priority: Annotated[int | None, Query(ge=1, le=5)] = None,
+    batch: FilterText = None,
     error_type: FilterText = None,
     since: Annotated[AwareDatetime | None, Query(description="Failed at or after")] = None,
     until: Annotated[AwareDatetime | None, Query(description="Failed before")] = None,
@@ -68,6 +69,7 @@ async def dead_letters(
         pattern=pattern,
         tenant=tenant,
         priority=priority,
+        batch=batch,
         error_type=error_type,
         since=since,
         until=until,
@@ -117,7 +119,12 @@ async def discard_many(request: Request, services: ServicesDependency) -> Respon
 
 
 async def _many(action: BulkAction, request: Request, services: Services) -> Response:
-    wanted = validated(BulkRequest, await _body(request))
+    wanted = validated(BulkRequest, await object_or_nothing(request))
+    return await carry_out(services, action, wanted)
+
+
+async def carry_out(services: Services, action: BulkAction, wanted: BulkRequest) -> Response:
+    """Do it to every dead letter that is meant, or count them."""
     matched = await services.dead_letters.count(wanted.filter)
     if wanted.dry_run:
         return document(BulkMatch(action=action, matched=matched))
@@ -202,11 +209,11 @@ async def discard(task_id: TaskId, request: Request, services: ServicesDependenc
 
 
 async def _order(request: Request) -> DeadLetterOrder:
-    order = validated(DeadLetterOrder, await _body(request))
+    order = validated(DeadLetterOrder, await object_or_nothing(request))
     return order if order.by else order.model_copy(update={"by": WHO})
 
 
-async def _body(request: Request) -> dict[str, Any]:
+async def object_or_nothing(request: Request) -> dict[str, Any]:
     """The JSON body, or an empty object where there is none."""
     announced = request.headers.get("content-length", "0")
     if announced == "0" and "transfer-encoding" not in request.headers:

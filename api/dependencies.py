@@ -8,6 +8,8 @@ from fastapi import Depends, Request
 
 from orchestrator.admission import Admission
 from orchestrator.config import Settings
+from orchestrator.engine.aggregates import Aggregates
+from orchestrator.engine.cancellations import Cancellations
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.fleet import FleetView
 from orchestrator.engine.overview import Overview
@@ -29,6 +31,8 @@ class Services:
     fleet: FleetView
     dead_letters: DeadLetters
     redrives: Redrives
+    cancellations: Cancellations
+    aggregates: Aggregates
     priorities: Priorities
     stopping: asyncio.Event
     """Set when the process is told to stop: who waits is answered at once."""

@@ -14,6 +14,10 @@ from api import rate_limits
 from orchestrator.engine.listing import InvalidCursor
 from orchestrator.errors import (
     AgentUnavailable,
+    AggregateNotFound,
+    BatchNotFound,
+    BatchRefused,
+    CancellationNotFound,
     DeadLetterNotFound,
     EngineRefused,
     EngineUnavailable,
@@ -39,7 +43,11 @@ STATUSES: dict[type[Exception], HTTPStatus] = {
     PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     TaskNotFound: HTTPStatus.NOT_FOUND,
     DeadLetterNotFound: HTTPStatus.NOT_FOUND,
+    BatchNotFound: HTTPStatus.NOT_FOUND,
+    AggregateNotFound: HTTPStatus.NOT_FOUND,
+    BatchRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     RedriveNotFound: HTTPStatus.NOT_FOUND,
+    CancellationNotFound: HTTPStatus.NOT_FOUND,
     IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     EngineUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     EngineRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -93,6 +101,8 @@ def _domain(_: Request, error: Exception) -> Response:
         return problem(status, detail, {"Retry-After": str(ENGINE_RETRY_SECONDS)})
     if isinstance(error, UnknownPattern):
         return problem(status, str(error), closest=error.closest)
+    if isinstance(error, BatchRefused):
+        return problem(status, str(error), errors=error.bad, bad_items=error.bad_items)
     return problem(status, str(error))
 
 

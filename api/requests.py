@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import uuid
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -13,9 +14,10 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from orchestrator.batches import batch_id_of
 from orchestrator.errors import PayloadTooLarge
 from orchestrator.json_text import decode
-from orchestrator.models import Model, TaskRequest
+from orchestrator.models import Model
 
 AnyModel = TypeVar("AnyModel", bound=Model)
 
@@ -33,35 +35,66 @@ async def json_object(request: Request, max_bytes: int) -> dict[str, Any]:
         HTTPException: 415 for another content type, 422 for what is not a JSON object.
         PayloadTooLarge: as soon as the cap is passed.
     """
-    content_type = request.headers.get("content-type", "application/json")
-    if content_type.split(";")[0].strip().lower() != "application/json":
-        raise HTTPException(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"Content-Type is {content_type}; send application/json",
-        )
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_bytes:
-        raise PayloadTooLarge(int(announced), max_bytes)
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > max_bytes:
-                raise PayloadTooLarge(len(body), max_bytes)
-    except ClientDisconnect:
-        raise HTTPException(HTTPStatus.BAD_REQUEST, "The body did not arrive whole") from None
-    try:
-        found = decode(body)
-    except ValueError as error:
-        raise HTTPException(
-            HTTPStatus.UNPROCESSABLE_ENTITY, f"The body is not JSON: {error}"
-        ) from None
+    content_type(request, "application/json")
+    found = json_value(await whole_body(request, max_bytes))
     if not isinstance(found, dict):
         raise HTTPException(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             f"The body is {'null' if found is None else type(found).__name__}; send a JSON object",
         )
     return found
+
+
+def content_type(request: Request, *allowed: str) -> str:
+    """The body's content type, which is one of those; the first where none is told.
+
+    Raises:
+        HTTPException: 415 for another.
+    """
+    told = request.headers.get("content-type", allowed[0])
+    found = told.split(";")[0].strip().lower()
+    if found not in allowed:
+        raise HTTPException(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"Content-Type is {told}; send {' or '.join(allowed)}",
+        )
+    return found
+
+
+async def whole_body(request: Request, max_bytes: int) -> bytes:
+    """The body.
+
+    Raises:
+        HTTPException: 400 when it does not arrive whole.
+        PayloadTooLarge: as soon as the cap is passed.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise PayloadTooLarge(int(announced), max_bytes)
+    chunks, size = list[bytes](), 0
+    try:
+        async for chunk in request.stream():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > max_bytes:
+                raise PayloadTooLarge(size, max_bytes)
+    except ClientDisconnect:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "The body did not arrive whole") from None
+    return b"".join(chunks)
+
+
+def json_value(body: bytes) -> Any:
+    """The body as JSON.
+
+    Raises:
+        HTTPException: 422 for what is not JSON.
+    """
+    try:
+        return decode(body)
+    except ValueError as error:
+        raise HTTPException(
+            HTTPStatus.UNPROCESSABLE_ENTITY, f"The body is not JSON: {error}"
+        ) from None
 
 
 def validated(model: type[AnyModel], body: dict[str, Any]) -> AnyModel:
@@ -78,11 +111,11 @@ def validated(model: type[AnyModel], body: dict[str, Any]) -> AnyModel:
         ) from None
 
 
-def wait_seconds(request: Request) -> int:
-    """Seconds to wait by ``Prefer: wait=N`` (RFC 7240), at most a minute; 0 without it."""
+def wait_seconds(request: Request, default: int = 0) -> int:
+    """Seconds to wait by ``Prefer: wait=N`` (RFC 7240), at most a minute; else the default."""
     prefer = ",".join(request.headers.getlist("prefer"))
     match = _WAIT.search(prefer)
-    return min(int(match[1]), MAX_WAIT_SECONDS) if match else 0
+    return min(int(match[1]), MAX_WAIT_SECONDS) if match else default
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -110,7 +143,14 @@ def task_id_of(key: str, tenant: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{tenant}\n{key}"))
 
 
-def fingerprint(request: TaskRequest) -> str:
+def batch_id_for(key: str | None, tenants: Iterable[str]) -> str:
+    """A new batch's id; with an idempotency key the one that it stands for, for these tenants."""
+    if key is None:
+        return batch_id_of(uuid.uuid4())
+    return batch_id_of(uuid.uuid5(_NAMESPACE, "\n".join(("batch", *sorted(tenants), key))))
+
+
+def fingerprint(request: Model) -> str:
     """A digest that is the same for the same request, however its JSON was written."""
     canonical = json.dumps(request.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

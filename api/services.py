@@ -11,6 +11,8 @@ from activities.resolve_plan import PlanResolver
 from api.dependencies import Services
 from orchestrator.admission import Admission
 from orchestrator.config import Settings
+from orchestrator.engine.aggregates import Aggregates
+from orchestrator.engine.cancellations import Cancellations
 from orchestrator.engine.connect import connect
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.fleet import FIRST_LOOK_SECONDS, Fleet, FleetView, fleet_config
@@ -64,6 +66,8 @@ async def open_services(settings: Settings, stopping: asyncio.Event) -> AsyncIte
                 fleet=fleet,
                 dead_letters=DeadLetters(client, timeout),
                 redrives=Redrives(client, timeout),
+                cancellations=Cancellations(client, timeout),
+                aggregates=Aggregates(client, timeout),
                 priorities=Priorities(client, tasks, timeout),
                 stopping=stopping,
                 workflows=running,

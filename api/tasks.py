@@ -1,6 +1,5 @@
 """Submit a task, follow it, list tasks, cancel one."""
 
-import asyncio
 import contextlib
 import time
 import uuid
@@ -24,7 +23,8 @@ from api.requests import (
     validated,
     wait_seconds,
 )
-from orchestrator.admission import Ticket
+from api.waiting import watched
+from orchestrator.admission import Ticket, count_refusal
 from orchestrator.engine.listing import TaskFilter
 from orchestrator.engine.tasks import Submitted
 from orchestrator.errors import (
@@ -144,19 +144,21 @@ async def _submit(
             )
             ticket.replayed = not submitted.created
     except (AgentUnavailable, RateLimited, QueueFull) as refusal:
-        log.info("task_refused", agent=plan.agent, reason=str(refusal))
-        if digest is None:
+        replayed = None if digest is None else await _replayed(services, task_id, digest)
+        if replayed is None:
+            count_refusal(plan.agent, refusal)
+            log.info("task_refused", agent=plan.agent, reason=str(refusal))
             raise
-        return task_request, await _replay(services, task_id, digest, refusal), None
+        return task_request, replayed, None
     return task_request, submitted, ticket if submitted.created else None
 
 
-async def _replay(services: Services, task_id: str, digest: str, refusal: Exception) -> Submitted:
+async def _replayed(services: Services, task_id: str, digest: str) -> Submitted | None:
     """The task that was accepted before under its key, which no refusal takes back."""
     try:
         return await services.tasks.existing(task_id, digest)
     except (TaskNotFound, EngineUnavailable):
-        raise refusal from None
+        return None
 
 
 async def _answer(
@@ -195,16 +197,7 @@ async def status(task_id: TaskId, request: Request, services: ServicesDependency
 
 
 async def _watched(services: Services, task_id: str, wait: float) -> TaskStatus:
-    """The status when the task has ended, when the wait is over, or when the process stops."""
-    watching = asyncio.create_task(services.tasks.status(task_id, wait))
-    if wait:
-        stopping = asyncio.create_task(services.stopping.wait())
-        await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not watching.done():
-            watching.cancel()
-            return await services.tasks.status(task_id)
-    return await watching
+    return await watched(services, lambda seconds: services.tasks.status(task_id, seconds), wait)
 
 
 @router.get(
@@ -220,6 +213,7 @@ async def tasks(
     status: TaskState | None = None,
     tenant: FilterText = None,
     priority: Annotated[int | None, Query(ge=1, le=5)] = None,
+    batch: FilterText = None,
     since: Annotated[
         AwareDatetime | None,
         Query(description="Started at or after, with a time zone", gt=_EARLIEST, lt=_LATEST),
@@ -231,7 +225,7 @@ async def tasks(
 
     A page may hold fewer than ``limit`` tasks; the list ends where ``next_cursor`` is null.
     """
-    chosen = TaskFilter(agent, pattern, status, tenant, priority, since)
+    chosen = TaskFilter(agent, pattern, status, tenant, priority, since, batch=batch)
     return document(await services.tasks.page(chosen, limit, cursor))
 
 

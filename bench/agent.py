@@ -2,7 +2,9 @@
 
 It speaks just enough HTTP, so that what is measured is the way to it and not its own framework. The
 first line on stdout is its URL, each further one the time of a call by the monotonic clock, which
-all processes of a machine share.
+all processes of a machine share; with ``--quiet`` there are none.
+
+``POST /hold`` is never answered; ``GET /calls`` tells how many others have been.
 """
 
 import asyncio
@@ -10,21 +12,25 @@ import re
 import sys
 import time
 
+import uvloop
+
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
 class _Connection(asyncio.Protocol):
     """One keep-alive connection."""
 
-    def __init__(self) -> None:
+    calls = 0
+    """Of all connections."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
         self._received = b""
         self._arrived = 0
-        self._transport: asyncio.WriteTransport | None = None
+        self._transport: asyncio.BaseTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to answer."""
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - TCP can be written
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -35,16 +41,32 @@ class _Connection(asyncio.Protocol):
         length = _LENGTH.search(head)
         if not gap or len(body) < (int(length[1]) if length else 0):
             return
-        if head.startswith(b"POST"):
-            print(self._arrived, flush=True)
-        if self._transport is not None:
-            self._transport.write(_ANSWER)
+        if head.startswith(b"POST /hold"):
+            self._received, self._arrived = b"", 0
+            return
+        self._answer(head)
         self._received, self._arrived = b"", 0
 
+    def _answer(self, head: bytes) -> None:
+        text = b"{}"
+        if head.startswith(b"POST"):
+            _Connection.calls += 1
+            if not self._quiet:
+                print(self._arrived, flush=True)
+        elif head.startswith(b"GET /calls "):
+            text = b'{"calls": %d}' % self.calls
+        self._transport.write(  # type: ignore[union-attr]  # TCP can be written
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(text), text)
+        )
 
-async def serve() -> None:
+
+async def serve(*, quiet: bool) -> None:
     """Serve until stdin closes."""
-    server = await asyncio.get_running_loop().create_server(_Connection, "127.0.0.1", 0)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: _Connection(quiet=quiet), "127.0.0.1", 0, backlog=1000
+    )
     host, port = server.sockets[0].getsockname()[:2]
     print(f"http://{host}:{port}", flush=True)
     await asyncio.to_thread(sys.stdin.read)
@@ -52,4 +74,4 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    uvloop.run(serve(quiet="--quiet" in sys.argv[1:]))

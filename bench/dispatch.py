@@ -18,8 +18,6 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,44 +27,11 @@ from rich.table import Table
 from temporalio.client import Client as Temporal
 
 from bench.client import Client
+from bench.stage import PAYLOAD, Agent, agent_process
 from tests.support.stack import Stack, agent_config, running
 
-PAYLOAD = {"text": "a small payload", "number": 1}
 GOALS = {"inline": 2.5, "queued": 5.0}
 _IDLE_QUEUE = "bench-nobody"
-
-
-class Agent:
-    """The agent's process, and the times that it reports."""
-
-    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
-        self.url = url
-        self._process = process
-
-    async def arrival(self) -> int:
-        """Nanoseconds of the monotonic clock at which the next call arrived."""
-        return int(await self._output().readline())
-
-    def _output(self) -> asyncio.StreamReader:
-        assert self._process.stdout is not None  # noqa: S101 - it was asked for
-        return self._process.stdout
-
-
-@asynccontextmanager
-async def agent_process() -> AsyncIterator[Agent]:
-    """An agent apart, so that it does not wait for what this process does."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.agent"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None  # noqa: S101 - they were asked for
-    assert process.stdout is not None  # noqa: S101
-    try:
-        yield Agent(process, (await process.stdout.readline()).decode().strip())
-    finally:
-        process.stdin.close()
-        await process.wait()
 
 
 async def measure(rounds: int, warmup: int) -> dict[str, list[float]]:

@@ -6,19 +6,21 @@ for Redis where the buckets are shared.
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from orchestrator.buckets import Buckets
 from orchestrator.config import Settings
 from orchestrator.engine.overview import Snapshot
 from orchestrator.errors import AgentUnavailable, EngineUnavailable, QueueFull, RateLimited
 from orchestrator.fleet.records import FleetSnapshot
 from orchestrator.limits import RateLimits
 from orchestrator.models import Dispatch, LimitMode, Plan, RateLimit, Route
-from orchestrator.resilience.limiter import Decision, TokenBucket
+from orchestrator.resilience.limiter import Decision
 from orchestrator.resilience.pool import Pools
+from orchestrator.routing import led_by
 from orchestrator.shared_limits import SharedBuckets
 from orchestrator.telemetry import metrics
 
@@ -69,7 +71,7 @@ class Admission:
         self.limits = RateLimits(settings)
         self._rejects = settings.error_recovery.when_unavailable == "reject"
         self._pools = pools
-        self._buckets = _Buckets(shared, clock)
+        self._buckets = Buckets(shared, clock)
         self._queue = _BoundedQueue(
             settings.priority_queue.max_queue_size,
             backlog,
@@ -90,11 +92,7 @@ class Admission:
             RateLimited: the agent's bucket is empty.
             QueueFull: as many tasks wait as may.
         """
-        try:
-            ticket = await self._admit(plan)
-        except (AgentUnavailable, RateLimited, QueueFull) as error:
-            metrics.admission_refusal(plan.agent, _REASONS[type(error)])
-            raise
+        ticket = await self._admit(plan)
         started = False
         try:
             yield ticket
@@ -142,6 +140,25 @@ class Admission:
             await self._queue.check()
         return plan
 
+    async def admitted_batch(self, plans: Iterable[Plan]) -> tuple[Plan, ...]:
+        """The plans to start a batch by, one for each of its distinct plans.
+
+        Its items wait in the batch, where their agents' limits pace them: they take no tokens here,
+        and no places in the queue.
+
+        Raises:
+            AgentUnavailable: neither a plan's agent nor a fallback of it may be called now.
+            QueueFull: as many tasks wait as may.
+        """
+        found = tuple(map(self._available, plans))
+        await self._queue.check()
+        return found
+
+    def is_metered(self, agent: str) -> bool:
+        """Whether the agent's queue paces its calls: it has a limit of mode ``queue``."""
+        limit = self.limits.of(agent)
+        return limit is not None and limit.mode is LimitMode.QUEUE
+
     def _available(self, plan: Plan) -> Plan:
         """The plan with the first agent that may be called now in front."""
         refusals: list[AgentUnavailable] = []
@@ -162,8 +179,7 @@ class Admission:
             return plan
         if not plan.idempotent:
             return plan.model_copy(update={"dispatch": Dispatch.QUEUED})
-        limits = (self.limits.of(route.agent) for route in plan.routes)
-        if any(limit is not None and limit.mode is LimitMode.QUEUE for limit in limits):
+        if any(self.is_metered(route.agent) for route in plan.routes):
             return plan.model_copy(update={"dispatch": Dispatch.QUEUED})
         return plan
 
@@ -179,68 +195,15 @@ _REASONS: dict[type[Exception], str] = {
 }
 
 
-def led_by(plan: Plan, position: int) -> Plan:
-    """The plan with the route at that position first, and the others after it in their order."""
-    if position == 0:
-        return plan
-    routes = list(plan.routes)
-    chosen = routes.pop(position)
-    away = " and ".join(route.agent for route in plan.routes[:position])
-    return plan.model_copy(
-        update={
-            **dict(chosen),
-            "fallbacks": tuple(map(_bare, routes)),
-            "chosen_by": f"{plan.chosen_by}; fallback, {away} being unavailable",
-        }
-    )
-
-
-def _bare(route: Route) -> Route:
-    """The route alone; a plan is one, with more to it."""
-    return Route(**{name: getattr(route, name) for name in Route.model_fields})
+def count_refusal(agent: str, refusal: AgentUnavailable | RateLimited | QueueFull) -> None:
+    """Count a refusal that was answered with; a request that repeats an accepted one is not."""
+    metrics.admission_refusal(agent, _REASONS[type(refusal)])
 
 
 def _allowed(agent: str, decision: Decision) -> Decision:
     if not decision.allowed:
         raise RateLimited(agent, decision.retry_after, decision.limit)
     return decision
-
-
-class _Buckets:
-    """The shared buckets while they can be had, else this process's own.
-
-    What is taken from the shared ones is taken from the own ones too, so that losing the shared
-    ones fills no bucket.
-    """
-
-    def __init__(self, shared: SharedBuckets | None, clock: Callable[[], float]) -> None:
-        self._shared = shared
-        self._clock = clock
-        self._own: dict[str, TokenBucket] = {}
-
-    async def try_take(self, agent: str, limit: RateLimit) -> Decision:
-        own = self._of(agent, limit).try_take()
-        shared = await self._shared.try_take(agent, limit) if self._shared else None
-        if shared is not None and own.allowed and not shared.allowed:
-            self._of(agent, limit).give_back()
-        return shared or own
-
-    async def look(self, agent: str, limit: RateLimit) -> Decision:
-        shared = await self._shared.look(agent, limit) if self._shared else None
-        return shared or self._of(agent, limit).look()
-
-    async def give_back(self, agent: str, limit: RateLimit) -> None:
-        self._of(agent, limit).give_back()
-        if self._shared:
-            await self._shared.give_back(agent, limit)
-
-    def _of(self, agent: str, limit: RateLimit) -> TokenBucket:
-        bucket = self._own.get(agent)
-        if bucket is None:
-            bucket = self._own[agent] = TokenBucket(limit, self._clock)
-        elif bucket.limit != limit:
-            bucket.change(limit)
-        return bucket
 
 
 class _BoundedQueue:

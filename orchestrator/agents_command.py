@@ -1,28 +1,33 @@
 """``orchestrator agents``: how the agents are, and operators' orders, straight from the engine."""
 
 import asyncio
-import getpass
 import json
-import sys
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-from pydantic import BaseModel, ValidationError
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from temporalio.client import Client
 
-from orchestrator.cli import config_option, plain_errors, settings_of
+from orchestrator import engine_command
+from orchestrator.cli import config_option, plain_errors
 from orchestrator.config import Settings
-from orchestrator.engine.connect import connect
-from orchestrator.engine.converter import problems
 from orchestrator.engine.fleet import Fleet, Order
 from orchestrator.engine.queues import describe_queue
-from orchestrator.errors import OrchestratorError, OrderRefused, StartupError
+from orchestrator.engine_command import (
+    AnyModel,
+    Result,
+    console,
+    json_option,
+    print_json,
+    user,
+    valid,
+)
+from orchestrator.errors import OrderRefused
 from orchestrator.fleet.records import (
     AgentRecord,
     FleetEvent,
@@ -47,8 +52,6 @@ from orchestrator.models import LimitMode
 from orchestrator.resilience.breaker_policy import BreakerState
 from orchestrator.routing import agent_queue
 
-Result = TypeVar("Result")
-
 _WIDTH = 160
 _STYLES: dict[str, str] = {
     HealthState.HEALTHY: "green",
@@ -71,19 +74,15 @@ class _Engine:
     depth: Callable[[str], Coroutine[Any, Any, Any]]
 
 
-def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--json", "as_json", is_flag=True, help="As the API answers.")(command)
-
-
 def _order_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What every order takes."""
     reason = click.option("--reason", default="", help="Why; kept with the agent's events.")
-    return reason(config_option(_json_option(command)))
+    return reason(config_option(json_option()(command)))
 
 
 @click.group(name="agents", invoke_without_command=True)
 @config_option
-@_json_option
+@json_option()
 @click.pass_context
 @plain_errors
 def command(context: click.Context, config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click's way
@@ -97,22 +96,19 @@ def command(context: click.Context, config_path: Path | None, as_json: bool) -> 
       orchestrator agents limit translation_agent --rate 50 --mode queue
       orchestrator agents add-instance translation_agent http://10.0.0.8:8101 --weight 2
     """
-    if context.invoked_subcommand is not None:
-        typed = click.core.ParameterSource.COMMANDLINE
-        if any(context.get_parameter_source(name) is typed for name in context.params):
-            raise click.UsageError(f"Put the options after {context.invoked_subcommand}.")
+    if engine_command.is_for_subcommand(context):
         return
     found = _run(config_path, _list)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
-    _console().print(_agents(found.agents))
+    console(_WIDTH).print(_agents(found.agents))
 
 
 @command.command()
 @click.argument("name")
 @config_option
-@_json_option
+@json_option()
 @plain_errors
 def show(name: str, config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """Show one agent: its instances, limits, queue, and what happened.
@@ -137,7 +133,7 @@ def show(name: str, config_path: Path | None, as_json: bool) -> None:  # noqa: F
     "--limit", type=click.IntRange(1, EVENTS_KEPT), default=EVENTS_SHOWN, show_default=True
 )
 @config_option
-@_json_option
+@json_option()
 @plain_errors
 def events(agent: str | None, limit: int, config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """Show what happened to the agents, the latest first.
@@ -156,7 +152,7 @@ def events(agent: str | None, limit: int, config_path: Path | None, as_json: boo
     if as_json:
         click.echo(json.dumps([each.model_dump(mode="json") for each in found], indent=2))
         return
-    _console().print(_events(found))
+    console(_WIDTH).print(_events(found))
 
 
 def _steering(name: str, explanation: str, example: str) -> None:
@@ -169,7 +165,7 @@ def _steering(name: str, explanation: str, example: str) -> None:
         config_path: Path | None,
         as_json: bool,  # noqa: FBT001 - click's way
     ) -> None:
-        order = _valid(InstanceOrder, agent=agent, instance=instance, reason=reason)
+        order = _order(InstanceOrder, agent=agent, instance=instance, reason=reason)
         _carry_out(config_path, name, order, as_json=as_json)
 
     steer.__doc__ = f"{explanation}\n\n\b\nExamples:\n  orchestrator agents {example}"
@@ -214,8 +210,7 @@ def limit(agent: str, config_path: Path | None, as_json: bool, **fields: Any) ->
       orchestrator agents limit translation_agent --rate 50 --burst 10 --mode queue
       orchestrator agents limit translation_agent --clear
     """
-    given = {name: value for name, value in fields.items() if value is not None}
-    order = _valid(LimitOrder, agent=agent, **given)
+    order = _order(LimitOrder, agent=agent, **fields)
     _carry_out(config_path, "set_limit", order, as_json=as_json)
 
 
@@ -232,7 +227,7 @@ def add_instance(agent: str, config_path: Path | None, as_json: bool, **fields: 
     Examples:
       orchestrator agents add-instance translation_agent http://10.0.0.8:8101 --weight 2
     """
-    order = _valid(InstanceChange, agent=agent, **fields)
+    order = _order(InstanceChange, agent=agent, **fields)
     _carry_out(config_path, "add_instance", order, as_json=as_json)
 
 
@@ -248,23 +243,12 @@ def remove_instance(agent: str, config_path: Path | None, as_json: bool, **field
     Examples:
       orchestrator agents remove-instance translation_agent http://10.0.0.8:8101
     """
-    order = _valid(InstanceChange, agent=agent, **fields)
+    order = _order(InstanceChange, agent=agent, **fields)
     _carry_out(config_path, "remove_instance", order, as_json=as_json)
 
 
-def _valid(kind: Callable[..., Result], **fields: Any) -> Result:
-    try:
-        return kind(**fields, by=_user())
-    except ValidationError as error:
-        raise click.UsageError("; ".join(problems(error))) from None
-
-
-def _user() -> str:
-    """Who gives the order, for whoever looks at it later."""
-    try:
-        return getpass.getuser()[:100]
-    except (KeyError, OSError):
-        return "command line"
+def _order(kind: type[AnyModel], **fields: Any) -> AnyModel:
+    return valid(kind, {**fields, "by": user()})
 
 
 def _carry_out(config_path: Path | None, name: str, order: Order, *, as_json: bool) -> None:
@@ -308,15 +292,7 @@ def _stand(version: int) -> FleetStand:
 def _run(
     config_path: Path | None, work: Callable[[_Engine], Coroutine[Any, Any, Result]]
 ) -> Result:
-    """Do it with the engine that the configuration names.
-
-    Raises:
-        StartupError: in one line, why it cannot be done.
-    """
-
-    async def connected() -> Result:
-        settings = settings_of(config_path)
-        client = await connect(settings.temporal, identity=f"{_user()}@agents")
+    async def connected(settings: Settings, client: Client) -> Result:
         seconds = settings.temporal.rpc_timeout
         turn = asyncio.Semaphore(8)
 
@@ -325,34 +301,23 @@ def _run(
                 queue = agent_queue(agent)
                 return await describe_queue(client, queue, timedelta(seconds=seconds))
 
-        try:
-            return await work(_Engine(settings, Fleet(client, seconds), depth))
-        except OrchestratorError as error:
-            raise StartupError(str(error)) from None
+        return await work(_Engine(settings, Fleet(client, seconds), depth))
 
-    return asyncio.run(connected())
+    return engine_command.run(config_path, "agents", connected)
 
 
 def _answer(detail: AgentDetail, *, as_json: bool) -> None:
     if as_json:
-        _print_json(detail)
+        print_json(detail)
         return
-    console = _console()
-    console.print(_instances(detail))
+    out = console(_WIDTH)
+    out.print(_instances(detail))
     for url in detail.removed:
-        console.print(f"Removed at run time: {url}", soft_wrap=True)
-    console.print(f"Limits: {_limits(detail)}")
-    console.print(f"Queue:  {_queue(detail)}")
+        out.print(f"Removed at run time: {url}", soft_wrap=True)
+    out.print(f"Limits: {_limits(detail)}")
+    out.print(f"Queue:  {_queue(detail)}")
     if detail.events:
-        console.print(_events(detail.events))
-
-
-def _print_json(answer: BaseModel) -> None:
-    click.echo(answer.model_dump_json(indent=2))
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, markup=False)
+        out.print(_events(detail.events))
 
 
 def _coloured(word: str) -> Text:

@@ -300,10 +300,11 @@ class Monitoring(Section):
 
 
 class Limits(Section):
-    """``limits``: sizes in bytes that keep a task below the engine's 2 MiB for one payload."""
+    """``limits``: bytes; those of a task keep it below the engine's 2 MiB for one payload."""
 
     max_payload_bytes: Annotated[int, Field(ge=1024, le=1_950_000)] = 1_900_000
     max_result_bytes: Annotated[int, Field(ge=1024, le=1_950_000)] = 1_900_000
+    max_batch_bytes: Annotated[int, Field(ge=1024, le=1_000_000_000)] = 32 * 1024 * 1024
 
 
 class Security(Section):

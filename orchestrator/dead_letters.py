@@ -4,24 +4,23 @@ Times of day are UTC, durations are seconds.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field
 
 from orchestrator.errors import AgentUnreachable
 from orchestrator.models import (
-    MAX_PATTERN_BYTES,
     Attempt,
     Internal,
     Model,
     Plan,
-    Priority,
     Run,
     Task,
     TaskRequest,
 )
+from orchestrator.selection import FilterText, ManyRequest, Moment, Selection
 
 DEAD_LETTER_WORKFLOW = "DeadLetter"
 BULK_WORKFLOW = "RedriveDeadLetters"
@@ -38,13 +37,6 @@ MAX_OUTLINED_ERROR_CHARACTERS = 150
 
 _PREFIX = "dead-letter/"
 _BULK_PREFIX = "redrive/"
-# What the engine can compare times with, whatever their zone.
-_EARLIEST, _LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-
-FilterText = Annotated[
-    str, Field(min_length=1, max_length=MAX_PATTERN_BYTES, pattern=r"^[^\x00-\x1f\x7f]*$")
-]
-Moment = Annotated[AwareDatetime, Field(gt=_EARLIEST, lt=_LATEST)]
 RedriveRate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 
 
@@ -106,21 +98,12 @@ class Resolved(Internal):
     by: str = ""
 
 
-class DeadLetterFilter(Model):
+class DeadLetterFilter(Selection):
     """What dead letters are selected by; None selects all. Times are those of the failure."""
 
-    agent: FilterText | None = None
-    pattern: FilterText | None = None
-    tenant: FilterText | None = None
-    priority: Priority | None = None
     error_type: FilterText | None = Field(default=None, description="Such as AgentFailed")
     since: Moment | None = Field(default=None, description="Failed at or after")
     until: Moment | None = Field(default=None, description="Failed before")
-
-    @property
-    def selects_all(self) -> bool:
-        """Whether no field selects."""
-        return not self.model_dump(exclude_none=True)
 
 
 class DeadLetterItem(Model):
@@ -131,6 +114,11 @@ class DeadLetterItem(Model):
     pattern: str | None = None
     tenant: str | None = None
     priority: int | None = None
+    batch: str | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="The batch that it is an item of",
+    )
     error: str
     error_type: str | None = None
     attempts: int
@@ -163,36 +151,23 @@ class BulkAction(StrEnum):
     DISCARD = "discard"
 
 
-class BulkRequest(Model):
-    """The body of POST /dead-letters/redrive and /discard; the filter's fields may stand beside."""
+class BulkRequest(ManyRequest):
+    """The body of POST /dead-letters/redrive and /discard."""
+
+    EVERYTHING: ClassVar[str] = "every dead letter"
 
     filter: DeadLetterFilter = DeadLetterFilter()
     all: bool = Field(default=False, description="Every dead letter, where no field selects")
     rate: RedriveRate | None = Field(default=None, description="So many a second at most")
+
+
+class BatchRedrive(Model):
+    """The body of POST /batches/{batch_id}/redrive."""
+
+    rate: RedriveRate | None = Field(default=None, description="So many a second at most")
     dry_run: bool = Field(default=False, description="Only count")
     reason: str = Field(default="", max_length=500)
     by: str = Field(default="", max_length=100)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gathered(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        beside = {name: given[name] for name in DeadLetterFilter.model_fields if name in given}
-        if not beside:
-            return given
-        if "filter" in given:
-            raise ValueError("name what selects in filter or beside it, not in both")
-        rest = {name: value for name, value in given.items() if name not in beside}
-        return rest | {"filter": beside}
-
-    @model_validator(mode="after")
-    def _deliberate(self) -> "BulkRequest":
-        if self.filter.selects_all and not self.all:
-            raise ValueError('say what to select, or {"all": true} for every dead letter')
-        if self.all and not self.filter.selects_all:
-            raise ValueError("all is true, but a filter selects; leave one of them out")
-        return self
 
 
 class BulkOrder(Internal):

@@ -1,24 +1,21 @@
 """``orchestrator dead-letters``: tasks that failed for good, straight from the engine."""
 
 import asyncio
-import getpass
 import json
-import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from temporalio.client import Client
 
-from orchestrator.cli import config_option, plain_errors, settings_of
+from orchestrator import engine_command
+from orchestrator.cli import config_option, plain_errors
 from orchestrator.config import Settings
 from orchestrator.dead_letters import (
     BulkAction,
@@ -32,16 +29,12 @@ from orchestrator.dead_letters import (
     Resolution,
     bulk_id,
 )
-from orchestrator.engine.connect import connect
-from orchestrator.engine.converter import problems
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.listing import InvalidCursor
 from orchestrator.engine.redrives import Redrives
-from orchestrator.errors import OrchestratorError, StartupError
+from orchestrator.engine_command import Result, console, json_option, print_json, user, valid
+from orchestrator.errors import StartupError
 
-Result = TypeVar("Result")
-
-_TYPED = click.core.ParameterSource.COMMANDLINE
 _WIDTH = 200
 _LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 30.0
@@ -53,6 +46,7 @@ _FILTERS = (
     click.option("--pattern", help="Only those of this pattern."),
     click.option("--tenant", help="Only those of this tenant."),
     click.option("--priority", type=click.IntRange(1, 5), help="Only those of this priority."),
+    click.option("--batch", help="Only items of this batch."),
     click.option("--error-type", help="Only those that failed of this, such as AgentFailed."),
     click.option("--since", help="Failed at or after, such as 2026-01-15T10:30:00Z."),
     click.option("--until", help="Failed before."),
@@ -97,7 +91,7 @@ class _Engine:
 @config_option
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
 @click.option("--cursor", help="Where the page before ended.")
-@click.option("--json", "as_json", is_flag=True, help="As GET /dead-letters answers.")
+@json_option("As GET /dead-letters answers.")
 @click.pass_context
 @plain_errors
 def command(
@@ -119,10 +113,8 @@ def command(
       orchestrator dead-letters redrive --agent translation_agent --rate 5 --dry-run
       orchestrator dead-letters discard --error-type AgentTimedOut
     """
-    if context.invoked_subcommand is not None:
-        if any(context.get_parameter_source(name) is _TYPED for name in context.params):
-            # Passed over, they would make the order larger than it was meant.
-            raise click.UsageError(f"Put the options after {context.invoked_subcommand}.")
+    # Passed over, the options would make the order larger than it was meant.
+    if engine_command.is_for_subcommand(context):
         return
     chosen = _filter(fields)
 
@@ -131,9 +123,9 @@ def command(
 
     page = _run(config_path, look)
     if as_json:
-        click.echo(page.model_dump_json(indent=2))
+        print_json(page)
         return
-    _console().print(_table(page))
+    console(_WIDTH).print(_table(page))
     if page.next_cursor:
         click.echo(f"There are more: --cursor {page.next_cursor}")
 
@@ -141,7 +133,7 @@ def command(
 @command.command()
 @click.argument("task_id")
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="As GET /dead-letters/{task_id} answers.")
+@json_option("As GET /dead-letters/{task_id} answers.")
 @plain_errors
 def show(task_id: str, config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click's
     """Show one dead letter: the request, the attempts, and the runs before.
@@ -156,7 +148,7 @@ def show(task_id: str, config_path: Path | None, as_json: bool) -> None:  # noqa
 
     detail = _run(config_path, look)
     if as_json:
-        click.echo(detail.model_dump_json(indent=2))
+        print_json(detail)
         return
     _show(detail)
 
@@ -204,7 +196,7 @@ def _resolve(
     chosen = _filter(fields)
     if sum((task_id is not None, everything, not chosen.selects_all)) != 1:
         raise click.UsageError("Name one of: a task, what to select such as --agent, or --all.")
-    words = _order(reason)
+    words = valid(DeadLetterOrder, {"reason": reason, "by": user()})
 
     async def one(engine: _Engine, task_id: str) -> None:
         if dry_run:
@@ -262,59 +254,22 @@ def _letters(count: int) -> str:
     return f"{count} dead letter" + ("" if count == 1 else "s")
 
 
-def _order(reason: str) -> DeadLetterOrder:
-    try:
-        return DeadLetterOrder(reason=reason, by=_user())
-    except ValidationError as error:
-        raise click.UsageError("; ".join(problems(error))) from None
-
-
-def _user() -> str:
-    """Who gives the order, for whoever looks at it later."""
-    try:
-        return getpass.getuser()[:100]
-    except (KeyError, OSError):
-        return "command line"
-
-
 def _filter(fields: dict[str, Any]) -> DeadLetterFilter:
-    given = {name: value for name, value in fields.items() if value is not None}
-    try:
-        return DeadLetterFilter.model_validate(given)
-    except ValidationError as error:
-        raise click.UsageError("; ".join(f"--{each}" for each in problems(error))) from None
+    return valid(DeadLetterFilter, fields, "--")
 
 
 def _run(
     config_path: Path | None, work: Callable[[_Engine], Coroutine[Any, Any, Result]]
 ) -> Result:
-    """Do it with the engine that the configuration names.
-
-    Raises:
-        StartupError: in one line, why it cannot be done.
-    """
-
-    async def connected() -> Result:
-        async with _engine(settings_of(config_path)) as engine:
-            return await work(engine)
-
-    return asyncio.run(connected())
-
-
-@asynccontextmanager
-async def _engine(settings: Settings) -> AsyncIterator[_Engine]:
-    try:
-        client = await connect(settings.temporal, identity=f"{_user()}@dead-letters")
+    async def connected(settings: Settings, client: Client) -> Result:
         timeout = settings.temporal.rpc_timeout
-        yield _Engine(settings, DeadLetters(client, timeout), Redrives(client, timeout))
-    except InvalidCursor:
-        raise StartupError("--cursor: not one that this command gave") from None
-    except OrchestratorError as error:
-        raise StartupError(str(error)) from None
+        engine = _Engine(settings, DeadLetters(client, timeout), Redrives(client, timeout))
+        try:
+            return await work(engine)
+        except InvalidCursor:
+            raise StartupError("--cursor: not one that this command gave") from None
 
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, markup=False)
+    return engine_command.run(config_path, "dead-letters", connected)
 
 
 def _table(page: DeadLetterPage) -> Table:
@@ -339,13 +294,11 @@ def _table(page: DeadLetterPage) -> Table:
 
 
 def _show(detail: DeadLetterDetail) -> None:
-    console = _console()
+    out = console(_WIDTH)
     for name, value in detail.model_dump(mode="json", exclude_none=True).items():
         if name not in {"request", "attempt_history", "earlier_runs"}:
-            console.print(f"{name:12} {value}", soft_wrap=True)
-    console.print(
-        f"{'request':12} {json.dumps(detail.request, ensure_ascii=False)}", soft_wrap=True
-    )
+            out.print(f"{name:12} {value}", soft_wrap=True)
+    out.print(f"{'request':12} {json.dumps(detail.request, ensure_ascii=False)}", soft_wrap=True)
     table = Table(title="Attempts")
     for heading in ("attempt", "at", "agent", "instance", "outcome", "status", "seconds"):
         table.add_column(heading, overflow="fold")
@@ -354,9 +307,9 @@ def _show(detail: DeadLetterDetail) -> None:
         cells = (each.attempt, at, each.agent, each.instance, each.outcome, each.status)
         texts = ["" if cell is None else str(cell) for cell in cells]
         table.add_row(*map(Text, texts), Text(f"{each.seconds:g}"))
-    console.print(table)
+    out.print(table)
     for run in detail.earlier_runs:
-        console.print(
+        out.print(
             f"Earlier run, ended {run.ended_at:%Y-%m-%d %H:%M:%S} after {run.attempts} attempts: "
             f"{run.error_type}, {run.error}",
             soft_wrap=True,

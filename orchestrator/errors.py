@@ -13,6 +13,10 @@ OrchestratorError
 ├── OrderRefused                an operator's order cannot be carried out
 ├── DeadLetterNotFound          no such dead letter waits
 ├── RedriveNotFound             no such order about many dead letters
+├── BatchRefused                items of a batch are wrong
+├── BatchNotFound               no such batch
+├── AggregateNotFound           no such aggregate
+├── CancellationNotFound        no such order to cancel many tasks
 ├── EngineUnavailable           the engine did not answer in time
 ├── EngineRefused               the engine finds what was asked for wrong
 └── CallError                   one attempt to call an agent ended without a usable answer
@@ -35,6 +39,7 @@ api/errors.py alone turns the rest into HTTP.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.batches import BadItem
 from orchestrator.models import BlockedBy, RateLimit
 
 
@@ -105,9 +110,9 @@ class TaskNotFound(OrchestratorError):
 class IdempotencyConflict(OrchestratorError):
     """The same Idempotency-Key came with a different request."""
 
-    def __init__(self, task_id: str) -> None:
+    def __init__(self, task_id: str, kind: str = "task") -> None:
         super().__init__(
-            f"This Idempotency-Key was used before with another request (task {task_id}); "
+            f"This Idempotency-Key was used before with another request ({kind} {task_id}); "
             "send the same body again, or a new key"
         )
 
@@ -168,6 +173,45 @@ class RedriveNotFound(OrchestratorError):
 
     def __init__(self, redrive_id: str) -> None:
         super().__init__(f"Redrive '{redrive_id}' is not known")
+
+
+class BatchRefused(OrchestratorError):
+    """Items of a batch are wrong, so nothing was started.
+
+    Args:
+        bad: what is wrong with them; the list may be cut.
+        bad_items: how many they are, of ``total``.
+    """
+
+    def __init__(self, bad: Sequence[BadItem], bad_items: int, total: int) -> None:
+        first = ": ".join(filter(None, (bad[0].field, bad[0].message)))
+        super().__init__(
+            f"{bad_items:,} of {total:,} items are wrong, and nothing was started; "
+            f"the first is item {bad[0].index}: {first}"
+        )
+        self.bad = tuple(bad)
+        self.bad_items = bad_items
+
+
+class BatchNotFound(OrchestratorError):
+    """The engine has no batch of that id: never submitted, or past its retention."""
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(f"Batch '{batch_id}' is not known")
+
+
+class AggregateNotFound(OrchestratorError):
+    """The engine has no aggregate of that id: never asked for, or past its retention."""
+
+    def __init__(self, aggregate_id: str) -> None:
+        super().__init__(f"Aggregate '{aggregate_id}' is not known")
+
+
+class CancellationNotFound(OrchestratorError):
+    """The engine has no order to cancel many tasks of that id."""
+
+    def __init__(self, order_id: str) -> None:
+        super().__init__(f"Cancellation '{order_id}' is not known")
 
 
 class EngineUnavailable(OrchestratorError):

@@ -24,6 +24,8 @@ DEFAULT_TENANT = "default"
 MAX_PATTERN_BYTES = 2000
 """The engine's search attributes hold 2 KiB."""
 MAX_TIMEOUT_SECONDS = 30 * 24 * 3600.0
+DEADLINE_EXCEEDED = "DeadlineExceeded"
+"""The error type of a task whose time was up."""
 
 Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY, strict=True)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS, allow_inf_nan=False, strict=True)]
@@ -200,14 +202,6 @@ class Run(Internal):
     attempt_history: tuple[Attempt, ...] = ()
 
 
-class Task(TaskRequest):
-    """The argument of workflow OrchestrateTask; by hand only pattern and payload are needed."""
-
-    plan: Plan | None = None
-    traceparent: str | None = Field(default=None, max_length=128)
-    earlier_runs: tuple[Run, ...] = ()
-
-
 class Progress(Internal):
     """How far a call has come, as each attempt hands it to the next by the engine.
 
@@ -223,6 +217,29 @@ class Progress(Internal):
     made: int = 0
     waits: int = 0
     attempts: tuple[Attempt, ...] = ()
+
+
+class Begun(Internal):
+    """What was tried for a task before its workflow began: at its plan's agent, in a batch.
+
+    The next attempt comes ``pause`` seconds later.
+    """
+
+    progress: Progress
+    pause: float = 0
+
+
+class Task(TaskRequest):
+    """The argument of workflow OrchestrateTask; by hand only pattern and payload are needed.
+
+    ``batch`` is the batch that it is an item of.
+    """
+
+    plan: Plan | None = None
+    traceparent: str | None = Field(default=None, max_length=128)
+    earlier_runs: tuple[Run, ...] = ()
+    batch: str | None = Field(default=None, max_length=1000)
+    begun: Begun | None = None
 
 
 class AgentCall(Internal):
@@ -309,6 +326,7 @@ class TaskStatus(Model):
         default=None, description="When what blocks it ends, where that is known"
     )
     chosen_by: str | None = Field(default=None, description="How the agent was chosen")
+    batch_id: str | None = Field(default=None, description="The batch that it is an item of")
     attempt_history: tuple[Attempt, ...] | None = Field(
         default=None, description="The attempts that have ended, the latest 20"
     )

@@ -91,7 +91,7 @@ class Routes:
     """The compiled routing rules and capabilities of a configuration."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._agents = settings.agents
         self._recovery = settings.error_recovery
         self._retry = retry_plan(settings.error_recovery)
@@ -127,8 +127,7 @@ class Routes:
             min(self._longest_course(rule.timeout), MAX_TIMEOUT_SECONDS),
         )
         route = self._route(rule.target_agent, rule)
-        limit = self._settings.rate_limit(rule.target_agent)
-        metered = limit is not None and limit.mode is LimitMode.QUEUE
+        metered = self.is_metered(rule.target_agent)
         # An inline call passes by the queue that meters it, and may be made again after a crash.
         inline = rule.dispatch is Dispatch.INLINE and route.idempotent and not metered
         return Plan(
@@ -141,6 +140,11 @@ class Routes:
             chosen_by=chosen_by,
             **self._further(rule, request),
         )
+
+    def is_metered(self, agent: str) -> bool:
+        """Whether the file has the agent's queue pace its calls."""
+        limit = self.settings.rate_limit(agent)
+        return limit is not None and limit.mode is LimitMode.QUEUE
 
     def _route(self, agent: str, rule: Rule) -> Route:
         return Route(
@@ -155,11 +159,11 @@ class Routes:
         further: dict[str, Any] = {}
         if rule.fallback_agents:
             further["fallbacks"] = tuple(self._route(name, rule) for name in rule.fallback_agents)
-        if weight := self._settings.priority_queue.tenant_weights.get(request.tenant):
+        if weight := self.settings.priority_queue.tenant_weights.get(request.tenant):
             further["fairness_weight"] = weight
         if self._recovery.dead_letter_queue:
             further["dead_letter"] = True
-            if expires := self._settings.dead_letters.expire_after:
+            if expires := self.settings.dead_letters.expire_after:
                 further["dead_letter_expires"] = expires
         return further
 
@@ -214,6 +218,27 @@ def _endpoint(rule: Rule, agent: str, instances: Sequence[Instance]) -> str:
     if agent == rule.target_agent and [each.url for each in instances] != [base]:
         return rule.endpoint
     return urlsplit(rule.endpoint).path or "/"
+
+
+def led_by(plan: Plan, position: int) -> Plan:
+    """The plan with the route at that position first, and the others after it in their order."""
+    if position == 0:
+        return plan
+    routes = list(plan.routes)
+    chosen = routes.pop(position)
+    away = " and ".join(route.agent for route in plan.routes[:position])
+    return plan.model_copy(
+        update={
+            **dict(chosen),
+            "fallbacks": tuple(map(_bare, routes)),
+            "chosen_by": f"{plan.chosen_by}; fallback, {away} being unavailable",
+        }
+    )
+
+
+def _bare(route: Route) -> Route:
+    """The route alone; a plan is one, with more to it."""
+    return Route(**{name: getattr(route, name) for name in Route.model_fields})
 
 
 def specificity(pattern: str, kind: Match) -> int:

@@ -48,6 +48,10 @@ class Calls:
         self._task = task
         self._courses: dict[str, Progress] = {}
         self._history: tuple[Attempt, ...] = ()
+        self._begun = task.begun
+        if task.begun:
+            self._courses[plan.agent] = task.begun.progress
+            self._history = task.begun.progress.attempts
 
     @property
     def attempts(self) -> int:
@@ -85,9 +89,10 @@ class Calls:
     async def _try(self, route: Route, *, wait: bool) -> AgentReply:
         """All attempts of one agent."""
         self.agent = route.agent
-        call = self._call(route, wait=wait)
+        begun, self._begun = self._begun, None
+        call = self._call(route, wait=wait, pause=begun.pause if begun else 0)
         # An inline call is made again when its worker was lost, which some must not be.
-        if self.plan.dispatch is Dispatch.INLINE and route.idempotent:
+        if not begun and self.plan.dispatch is Dispatch.INLINE and route.idempotent:
             try:
                 return self._answered(route, await self._inline(call))
             except FailureError as error:

@@ -70,17 +70,24 @@ async def bury(task: Task, plan: Plan, run: Run) -> bool:
     Returns:
         Whether it waits there now; else the log says why it could not be kept.
     """
-    info = workflow.info()
-    memo = dict(workflow.memo())
+    info, memo = workflow.info(), dict(workflow.memo())
+    created_at = _created_at(memo) or info.workflow_start_time
+    return await bury_as(info.workflow_id, task, plan, run, created_at, memo)
+
+
+async def bury_as(
+    task_id: str, task: Task, plan: Plan, run: Run, created_at: datetime, memo: dict[str, Any]
+) -> bool:
+    """The same for a task without a workflow of its own; ``memo`` is what one would carry."""
     entry = DeadLetterEntry(
         task=task,
         run=shortened(run),
         memo=memo,
-        created_at=_created_at(memo) or info.workflow_start_time,
+        created_at=created_at,
         agent=plan.agent,
         expires=plan.dead_letter_expires,
     )
-    starting = asyncio.create_task(_start_dead_letter(info.workflow_id, entry, plan))
+    starting = asyncio.create_task(_start_dead_letter(task_id, entry, plan))
     while not starting.done():
         # The task has failed before anybody cancelled it.
         with suppress(asyncio.CancelledError):
@@ -90,7 +97,7 @@ async def bury(task: Task, plan: Plan, run: Run) -> bool:
         event = "dead_letter_lost" if reason else "dead_letter_added"
         fields = {"reason": reason} if reason else {}
         say = log.error if reason else log.info
-        say(event, task_id=info.workflow_id, agent=plan.agent, error_type=run.error_type, **fields)
+        say(event, task_id=task_id, agent=plan.agent, error_type=run.error_type, **fields)
     return reason is None
 
 

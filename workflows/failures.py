@@ -16,9 +16,11 @@ from temporalio.exceptions import (
 with workflow.unsafe.imports_passed_through():
     from activities.call_agent import UNAVAILABLE, WORKER_LOST
     from orchestrator.errors import OutcomeUnknown
-    from orchestrator.models import Attempt, CallFailure
+    from orchestrator.models import DEADLINE_EXCEEDED, Attempt, CallFailure
 
-DEADLINE_EXCEEDED = "DeadlineExceeded"
+STILL_WAITING = (
+    "the call was still waiting in the agent's queue (no worker took it, or the agent took no call)"
+)
 
 
 def was_cancelled(error: FailureError) -> bool:
@@ -129,5 +131,5 @@ def _words(
             return "AgentTimedOut", "the call did not end in time"
         if was_started:
             return DEADLINE_EXCEEDED, "the call was still under way"
-        return DEADLINE_EXCEEDED, "no worker was free to make the call"
+        return DEADLINE_EXCEEDED, STILL_WAITING
     return type(cause).__name__, str(cause)

@@ -10,12 +10,16 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 from activities.call_agent import HEARTBEAT_SECONDS, AgentCalls
 from activities.resolve_plan import PlanResolver
 from orchestrator.routing import WORKFLOW_QUEUE
+from workflows.aggregate import AggregateTasks
+from workflows.batch import TaskBatch
 from workflows.dead_letter import DeadLetter
 from workflows.fleet import AgentFleet
 from workflows.redrive import RedriveDeadLetters
 from workflows.task import OrchestrateTask
 
-WORKFLOWS = (OrchestrateTask, DeadLetter, RedriveDeadLetters, AgentFleet)
+LONG_ACTIVITIES_AT_ONCE = 1000
+"""Of one worker: each join that is open is one, and does little but wait."""
+WORKFLOWS = (OrchestrateTask, TaskBatch, AggregateTasks, DeadLetter, RedriveDeadLetters, AgentFleet)
 
 
 def workflow_worker(
@@ -38,8 +42,14 @@ def workflow_worker(
         client,
         task_queue=WORKFLOW_QUEUE,
         workflows=WORKFLOWS,
-        activities=[calls.call_agent, resolver.resolve_plan, *long_activities],
+        activities=[
+            calls.call_agent,
+            resolver.resolve_plan,
+            resolver.plan_batch,
+            *long_activities,
+        ],
         no_remote_activities=not long_activities,
+        max_concurrent_activities=LONG_ACTIVITIES_AT_ONCE,
         workflow_runner=runner or UnsandboxedWorkflowRunner(),
         graceful_shutdown_timeout=grace,
         # A heartbeat is how a cancellation reaches an activity, so none is held back for long.

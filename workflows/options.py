@@ -20,6 +20,17 @@ FALLBACK_AFTER = timedelta(seconds=10)
 
 ONCE = RetryPolicy(maximum_attempts=1)
 
+LONGEST = timedelta(days=30)
+"""Far beyond what any sensible order takes."""
+
+PATIENT = RetryPolicy(maximum_interval=timedelta(seconds=10))
+"""Of what is tried until it is done."""
+
+CHUNK_RETRY = RetryPolicy(
+    maximum_interval=timedelta(seconds=10),
+    non_retryable_error_types=[PayloadTooLarge.__name__],
+)
+
 
 LOST_CALLS = ("TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose")
 """How the engine names the failure of a call whose worker fell silent, or overran its time."""

@@ -1,18 +1,11 @@
 """RedriveDeadLetters: an order about many dead letters, carried out through crashes."""
 
-from datetime import timedelta
-
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.redrive import Redriver
     from orchestrator.dead_letters import BULK_WORKFLOW, BulkOrder, BulkTally
     from workflows import options
-
-LONGEST = timedelta(days=30)
-"""Far beyond what any number of dead letters takes at any sensible rate."""
-RETRIES = RetryPolicy(maximum_interval=timedelta(seconds=10))
 
 
 @workflow.defn(name=BULK_WORKFLOW)
@@ -29,9 +22,9 @@ class RedriveDeadLetters:
         tally = await workflow.execute_activity_method(
             Redriver.redrive_many,
             order,
-            start_to_close_timeout=LONGEST,
+            start_to_close_timeout=options.LONGEST,
             heartbeat_timeout=options.HEARTBEAT_TIMEOUT,
-            retry_policy=RETRIES,
+            retry_policy=options.PATIENT,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         workflow.set_current_details(

@@ -14,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from orchestrator.engine.tasks import summary
     from orchestrator.errors import PayloadTooLarge
     from orchestrator.models import (
+        DEADLINE_EXCEEDED,
         MAX_PRIORITY,
         MIN_PRIORITY,
         AgentReply,
@@ -29,7 +30,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import failures, options
     from workflows.agent_calls import Calls, Exhausted
     from workflows.dead_letter import bury
-    from workflows.failures import DEADLINE_EXCEEDED, Failed
+    from workflows.failures import Failed
 
 log = get_logger(__name__)
 

@@ -27,7 +27,8 @@ patiently temporal operator search-attribute create --namespace "$TEMPORAL_NAMES
     --name OrchestratorPattern --type Keyword \
     --name OrchestratorPriority --type Int \
     --name OrchestratorTenant --type Keyword \
-    --name OrchestratorErrorType --type Keyword
+    --name OrchestratorErrorType --type Keyword \
+    --name OrchestratorBatch --type Keyword
 patiently temporal workflow count --namespace "$TEMPORAL_NAMESPACE" \
-    --query "OrchestratorAgent = 'none' AND OrchestratorErrorType = 'none'"
+    --query "OrchestratorAgent = 'none' AND OrchestratorBatch = 'none'"
 echo "namespace $TEMPORAL_NAMESPACE is ready"

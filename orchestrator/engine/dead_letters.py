@@ -243,6 +243,7 @@ def _item(info: WorkflowExecutionInfo, memo: Mapping[str, Any]) -> dict[str, Any
         "pattern": attributes.get(search_attributes.PATTERN),
         "tenant": attributes.get(search_attributes.TENANT),
         "priority": attributes.get(search_attributes.PRIORITY),
+        "batch": attributes.get(search_attributes.BATCH),
         "error": memo.get(MEMO_ERROR, ""),
         "error_type": attributes.get(search_attributes.ERROR_TYPE),
         "attempts": memo.get(MEMO_ATTEMPTS, 0),
@@ -259,6 +260,7 @@ def query(chosen: DeadLetterFilter) -> str:
         (search_attributes.AGENT, chosen.agent),
         (search_attributes.PATTERN, chosen.pattern),
         (search_attributes.TENANT, chosen.tenant),
+        (search_attributes.BATCH, chosen.batch),
         (search_attributes.ERROR_TYPE, chosen.error_type),
     ):
         if value is not None:

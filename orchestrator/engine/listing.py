@@ -15,7 +15,7 @@ _CHECKSUM_BYTES = 4
 
 @dataclass(frozen=True)
 class TaskFilter:
-    """What GET /tasks selects by; None selects all."""
+    """What tasks are selected by; None selects all. Times are those of the start."""
 
     agent: str | None = None
     pattern: str | None = None
@@ -23,6 +23,8 @@ class TaskFilter:
     tenant: str | None = None
     priority: int | None = None
     since: datetime | None = None
+    until: datetime | None = None
+    batch: str | None = None
 
 
 class InvalidCursor(ValueError):
@@ -40,12 +42,13 @@ _OPEN = ("Running", "Paused")
 
 
 def query(chosen: TaskFilter) -> str:
-    """The engine's list filter for what GET /tasks selects by."""
+    """The engine's list filter for the tasks that are meant."""
     clauses = [f"WorkflowType = '{WORKFLOW_TYPE}'"]
     for attribute, value in (
         (search_attributes.AGENT, chosen.agent),
         (search_attributes.PATTERN, chosen.pattern),
         (search_attributes.TENANT, chosen.tenant),
+        (search_attributes.BATCH, chosen.batch),
     ):
         if value is not None:
             clauses.append(f"{attribute.name} = {quoted(value)}")
@@ -56,6 +59,8 @@ def query(chosen: TaskFilter) -> str:
         clauses.append(f"ExecutionStatus IN ({', '.join(map(quoted, names))})")
     if chosen.since is not None:
         clauses.append(f"StartTime >= {quoted(chosen.since.astimezone(UTC).isoformat())}")
+    if chosen.until is not None:
+        clauses.append(f"StartTime < {quoted(chosen.until.astimezone(UTC).isoformat())}")
     return " AND ".join(clauses)
 
 

@@ -36,7 +36,7 @@ class Priorities:
 
         Raises:
             TaskNotFound: no such task.
-            OrderRefused: the task has ended.
+            OrderRefused: the task has ended, or has no workflow of its own in its batch.
             EngineUnavailable: the engine did not answer.
         """
         status = await self._tasks.status(task_id)
@@ -50,7 +50,7 @@ class Priorities:
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
-            raise _ended(task_id, await self._tasks.status(task_id)) from None
+            raise _refused(task_id, await self._tasks.status(task_id)) from None
         await self._move(task_id, priority)
         status = await self._tasks.status(task_id)
         return status.model_copy(update={"priority": priority})
@@ -76,6 +76,12 @@ class Priorities:
             # No call waits now: between two, within the workflow's own worker, or it just ended.
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
+
+
+def _refused(task_id: str, status: TaskStatus) -> OrderRefused:
+    if status.status.is_final:
+        return _ended(task_id, status)
+    return OrderRefused(f"Task '{task_id}' keeps the priority of its batch", "conflict")
 
 
 def _ended(task_id: str, status: TaskStatus) -> OrderRefused:

@@ -130,21 +130,31 @@ class Recorder:
                 ended, failure = details.attempts, details
         update["attempts"] = ended + under_way
         update["status"] = TaskState.RUNNING if ended or under_way else TaskState.QUEUED
-        if activity.paused:
-            return head.model_copy(update=update), Waiting(Blocked(BlockedBy.PAUSED))
         if under_way:
             return head.model_copy(update=update), Waiting()
+        waiting = await self.waiting(activity, failure)
+        if waiting.blocked and waiting.blocked.until:
+            update["next_attempt_at"] = waiting.blocked.until
+        return head.model_copy(update=update), waiting
+
+    async def waiting(
+        self, activity: PendingActivityInfo, failure: CallFailure | None = None
+    ) -> Waiting:
+        """What an activity waits for that is not under way; ``failure`` is its last, if known."""
+        if activity.paused:
+            return Waiting(Blocked(BlockedBy.PAUSED))
         next_attempt = moment(
             activity.next_attempt_schedule_time
             if activity.HasField("next_attempt_schedule_time")
             else activity.scheduled_time
         )
         if activity.attempt > 1 and next_attempt > datetime.now(UTC):
-            update["next_attempt_at"] = next_attempt
+            if failure is None and activity.HasField("last_failure"):
+                _, _, details = await self._error(activity.last_failure)
+                failure = details if isinstance(details, CallFailure) else None
             reason = (failure and failure.blocked_by) or BlockedBy.RETRY_BACKOFF
-            return head.model_copy(update=update), Waiting(Blocked(reason, next_attempt))
-        queue = activity.activity_options.task_queue.name or None
-        return head.model_copy(update=update), Waiting(queue=queue, since=next_attempt)
+            return Waiting(Blocked(reason, next_attempt))
+        return Waiting(queue=activity.activity_options.task_queue.name or None, since=next_attempt)
 
     async def _progress(self, activity: PendingActivityInfo) -> Progress:
         """What the attempts until now have left word of."""
@@ -210,6 +220,7 @@ def _attributes(attributes: SearchAttributes) -> dict[str, Any]:
         "pattern": typed.get(search_attributes.PATTERN),
         "priority": typed.get(search_attributes.PRIORITY),
         "tenant": typed.get(search_attributes.TENANT),
+        "batch_id": typed.get(search_attributes.BATCH),
     }
 
 

@@ -12,19 +12,21 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.errors import StartupError
-from orchestrator.models import Plan, TaskRequest
+from orchestrator.models import Plan, Task
 
 AGENT = SearchAttributeKey.for_keyword("OrchestratorAgent")
 PATTERN = SearchAttributeKey.for_keyword("OrchestratorPattern")
 PRIORITY = SearchAttributeKey.for_int("OrchestratorPriority")
 TENANT = SearchAttributeKey.for_keyword("OrchestratorTenant")
 ERROR_TYPE = SearchAttributeKey.for_keyword("OrchestratorErrorType")
+BATCH = SearchAttributeKey.for_keyword("OrchestratorBatch")
 TYPES = {
     AGENT.name: "Keyword",
     PATTERN.name: "Keyword",
     PRIORITY.name: "Int",
     TENANT.name: "Keyword",
     ERROR_TYPE.name: "Keyword",
+    BATCH.name: "Keyword",
 }
 
 _REFUSED = {
@@ -35,7 +37,7 @@ _REFUSED = {
 }
 
 
-def of_task(task: TaskRequest, plan: Plan) -> TypedSearchAttributes:
+def of_task(task: Task, plan: Plan) -> TypedSearchAttributes:
     """The attributes of one task."""
     pairs: list[SearchAttributePair[str] | SearchAttributePair[int]] = [
         SearchAttributePair(AGENT, plan.agent),
@@ -44,10 +46,12 @@ def of_task(task: TaskRequest, plan: Plan) -> TypedSearchAttributes:
     ]
     if task.pattern is not None:
         pairs.append(SearchAttributePair(PATTERN, task.pattern))
+    if task.batch is not None:
+        pairs.append(SearchAttributePair(BATCH, task.batch))
     return TypedSearchAttributes(pairs)
 
 
-def of_dead_letter(task: TaskRequest, plan: Plan, error_type: str) -> TypedSearchAttributes:
+def of_dead_letter(task: Task, plan: Plan, error_type: str) -> TypedSearchAttributes:
     """The attributes of a task's dead letter: the task's, and what it failed of."""
     return of_task(task, plan).updated(SearchAttributePair(ERROR_TYPE, error_type))
 

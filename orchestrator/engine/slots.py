@@ -24,23 +24,15 @@ _OTHER_SLOTS = FixedSizeSlotSupplier(1)
 
 
 class AgentSlots(CustomSlotSupplier):
-    """As many slots as the agent's pool has capacity; use it in the event loop that made it."""
+    """The pool's slots, for the engine; use it in the event loop that made it."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._used = 0
+        self._slots = pool.slots
         self._loop = asyncio.get_running_loop()
-        self._changed = asyncio.Event()
-        pool.watch(self._changed.set)
 
     async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:  # noqa: ARG002 - the engine's signature
         """Wait for a slot; the engine asks for one before it polls for work."""
-        while self._used >= self._pool.capacity():
-            self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pool.next_look()):
-                    await self._changed.wait()
-        self._used += 1
+        await self._slots.take()
         return SlotPermit()
 
     def try_reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit | None:  # noqa: ARG002
@@ -53,11 +45,7 @@ class AgentSlots(CustomSlotSupplier):
     def release_slot(self, ctx: SlotReleaseContext) -> None:  # noqa: ARG002
         """Give a slot back; called from the engine's own threads."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._released)
-
-    def _released(self) -> None:
-        self._used -= 1
-        self._changed.set()
+            self._loop.call_soon_threadsafe(self._slots.give_back)
 
 
 def agent_tuner(pool: Pool) -> WorkerTuner:

@@ -1,20 +1,19 @@
 """Tasks in the engine: submit, look up, wait, list, count, cancel."""
 
 import asyncio
+import contextlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.enums.v1 import HistoryEventFilterType, TaskQueueType
+from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import (
     CountWorkflowExecutionsRequest,
-    DescribeWorkflowExecutionRequest,
     DescribeWorkflowExecutionResponse,
-    GetWorkflowExecutionHistoryRequest,
     ListWorkflowExecutionsRequest,
 )
 from temporalio.client import Client
@@ -22,7 +21,10 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from orchestrator.batches import is_certain, place_of
 from orchestrator.engine import search_attributes
+from orchestrator.engine.batches import Batches
+from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.listing import STATE_BY_NAME, TaskFilter, decoded, encoded, query
 from orchestrator.engine.queues import describe_queue, engine_priority
 from orchestrator.engine.record import (
@@ -70,7 +72,8 @@ class Submitted:
 class Tasks:
     """The engine's tasks, each call bounded by ``rpc_timeout`` seconds.
 
-    ``block`` knows, without asking anybody, what keeps an agent's queue waiting.
+    ``block`` knows, without asking anybody, what keeps an agent's queue waiting. Items of
+    ``batches`` are tasks as all others.
 
     Every method raises EngineUnavailable when the engine does not answer.
     """
@@ -85,6 +88,8 @@ class Tasks:
         self._deadline = timedelta(seconds=rpc_timeout)
         self._block = block
         self._recorder = Recorder(client.data_converter)
+        self._histories = Histories(client, rpc_timeout)
+        self.batches = Batches(client, rpc_timeout, self._own)
 
     async def submit(
         self,
@@ -150,15 +155,39 @@ class Tasks:
         Raises:
             TaskNotFound: no such task.
         """
+        place = place_of(task_id)
+        if place is not None and is_certain(task_id):
+            return await self._batched(task_id, place, wait)
+        try:
+            return await self._own(task_id, wait)
+        except TaskNotFound:
+            if place is None:
+                raise
+        return await self._batched(task_id, place, wait)
+
+    async def _batched(self, task_id: str, place: tuple[str, int], wait: float) -> TaskStatus:
+        """The status of a batch's item, which its batch knows, or a workflow of its own."""
+        end = time.monotonic() + wait
+        try:
+            seen = await self.batches.look(*place, wait)
+        except TaskNotFound:
+            # An item that was redriven may be known for longer than its batch.
+            return await self._own(task_id, wait)
+        status, left = seen.status, end - time.monotonic()
+        if seen.own and not status.status.is_final and left > 0:
+            return await self._own(task_id, left)
+        if not seen.own and not status.status.is_final:
+            return _with_block(status, await self._blocked(seen.waiting))
+        return status
+
+    async def _own(self, task_id: str, wait: float = 0) -> TaskStatus:
+        """The status of a task that has a workflow of its own."""
         event = await self._closing_event(task_id, wait) if wait > 0 else None
         record = await self._describe(task_id)
         info = record.workflow_execution_info
         if info.status not in STATES:
             status, waiting = await self._recorder.open_status(record)
-            if blocked := await self._blocked(waiting):
-                update = {"blocked_by": blocked.by, "until": blocked.until}
-                return status.model_copy(update=update)
-            return status
+            return _with_block(status, await self._blocked(waiting))
         event = event or await self._closing_event(task_id, 0)
         if event is None:
             raise EngineUnavailable("The engine has closed the task but not yet its history")
@@ -185,47 +214,18 @@ class Tasks:
 
     async def _describe(self, task_id: str) -> DescribeWorkflowExecutionResponse:
         try:
-            async with engine_call(self._deadline):
-                record = await self._client.workflow_service.describe_workflow_execution(
-                    DescribeWorkflowExecutionRequest(
-                        namespace=self._client.namespace,
-                        execution=WorkflowExecution(workflow_id=task_id),
-                    ),
-                    retry=True,
-                    timeout=self._deadline,
-                )
-        except RPCError as error:
-            raise _not_found(error, task_id) from None
+            record = await self._histories.describe(task_id)
+        except WorkflowNotFound:
+            raise TaskNotFound(task_id) from None
         if record.workflow_execution_info.type.name != WORKFLOW_TYPE:
             raise TaskNotFound(task_id)
         return record
 
     async def _closing_event(self, task_id: str, wait: float) -> HistoryEvent | None:
-        """The last event of a closed workflow; None if it stays open for ``wait`` seconds."""
-        request = GetWorkflowExecutionHistoryRequest(
-            namespace=self._client.namespace,
-            execution=WorkflowExecution(workflow_id=task_id),
-            history_event_filter_type=HistoryEventFilterType.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT,
-            wait_new_event=wait > 0,
-            skip_archival=True,
-        )
         try:
-            async with asyncio.timeout(wait or None):
-                while True:
-                    deadline = self._deadline + timedelta(seconds=wait)
-                    async with engine_call(deadline):
-                        answer = await self._client.workflow_service.get_workflow_execution_history(
-                            request, retry=True, timeout=deadline
-                        )
-                    if answer.history.events:
-                        return answer.history.events[0]
-                    if not answer.next_page_token:
-                        return None
-                    request.next_page_token = answer.next_page_token
-        except TimeoutError:
-            return None
-        except RPCError as error:
-            raise _not_found(error, task_id) from None
+            return await self._histories.closing_event(task_id, wait)
+        except WorkflowNotFound:
+            raise TaskNotFound(task_id) from None
 
     async def cancel(self, task_id: str) -> TaskStatus:
         """Ask the task to end; a task that has ended stays as it is.
@@ -241,9 +241,12 @@ class Tasks:
                         rpc_timeout=self._deadline
                     )
             except RPCError as error:
-                # It ended in between.
                 if error.status is not RPCStatusCode.NOT_FOUND:
                     raise
+                # It ended in between, or it waits in its batch.
+                if place := place_of(task_id):
+                    with contextlib.suppress(TaskNotFound):
+                        await self.batches.cancel_item(*place)
             status = await self.status(task_id)
         return status
 
@@ -335,7 +338,7 @@ def summary(task: TaskRequest, plan: Plan) -> str:
     return f"{task.pattern or ', '.join(task.capabilities)} → {plan.agent}"
 
 
-def _not_found(error: RPCError, task_id: str) -> Exception:
-    if error.status in {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}:
-        return TaskNotFound(task_id)
-    return error
+def _with_block(status: TaskStatus, blocked: Blocked | None) -> TaskStatus:
+    if blocked is None:
+        return status
+    return status.model_copy(update={"blocked_by": blocked.by, "until": blocked.until})

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from pydantic import Field
 
 from orchestrator.errors import OrderRefused
+from orchestrator.fleet.configured import differences, merged, weights
+from orchestrator.fleet.events import about, happening, joined
 from orchestrator.fleet.records import (
     AgentRecord,
     AgentSpec,
@@ -42,7 +44,6 @@ MAX_INSTANCES = 500
 MAX_RETIRED = 100
 REASON_CHARACTERS = 500
 _NAMED_AT_MOST = 10
-_BY_CONFIGURATION = "configuration"
 _LIMITS = ("rate", "burst", "mode", "max_connections")
 _NEWS = {
     HealthState.HEALTHY: Happened.HEALTHY,
@@ -70,11 +71,11 @@ class FleetState(Internal):
             return self
         known = {**self.retired, **self.agents}
         agents = {
-            name: _merged(known.get(name, AgentRecord()), spec)
+            name: merged(known.get(name, AgentRecord()), spec)
             for name, spec in config.agents.items()
         }
         gone = [(name, each) for name, each in known.items() if name not in agents]
-        return self._next(now, agents, _differences(self.agents, agents, now)).model_copy(
+        return self._next(now, agents, differences(self.agents, agents, now)).model_copy(
             update={"config": config, "retired": dict(gone[-MAX_RETIRED:])}
         )
 
@@ -101,7 +102,7 @@ class FleetState(Internal):
             process=process,
         )
         what = Happened.BREAKER_OPENED if opened else Happened.BREAKER_CLOSED
-        event = _event(now, what, report.agent, instance.url, reason, process)
+        event = happening(now, what, report.agent, instance.url, reason, process)
         return self._replaced(
             now, report.agent, [instance.model_copy(update={"breaker": record})], [event]
         )
@@ -122,7 +123,7 @@ class FleetState(Internal):
         changed = instance.model_copy(
             update={"health": change.state, "health_reason": reason, "health_since": now}
         )
-        event = _event(now, what, change.agent, instance.url, reason, "health check")
+        event = happening(now, what, change.agent, instance.url, reason, "health check")
         return self._replaced(now, change.agent, [changed], [event])
 
     def drain(self, order: InstanceOrder, now: datetime) -> "FleetState":
@@ -170,8 +171,8 @@ class FleetState(Internal):
             return self
         words = ["cleared"] if order.clear else []
         words += [f"{name} {value}" for name, value in named.items()]
-        event = _event(
-            now, Happened.LIMIT_SET, order.agent, None, _joined(words, order.reason), order.by
+        event = happening(
+            now, Happened.LIMIT_SET, order.agent, None, joined(words, order.reason), order.by
         )
         changed = record.model_copy(update={"limits": limits})
         return self._next(now, {**self.agents, order.agent: changed}, [event])
@@ -185,7 +186,7 @@ class FleetState(Internal):
                 return self
             weighed = known.model_copy(update={"weight": change.weight})
             words = [f"weight {change.weight}"]
-            event = _about(change, now, Happened.WEIGHT_CHANGED, words)
+            event = about(change, now, Happened.WEIGHT_CHANGED, words)
             return self._replaced(now, change.agent, [weighed], [event])
         if len(record.instances) >= MAX_INSTANCES:
             raise OrderRefused(
@@ -193,7 +194,7 @@ class FleetState(Internal):
                 "agent may have; remove one first",
                 "conflict",
             )
-        configured = _weights(self.config.agents.get(change.agent, AgentSpec()))
+        configured = weights(self.config.agents.get(change.agent, AgentSpec()))
         added = InstanceRecord(
             url=change.url,
             weight=change.weight or configured.get(change.url, 1),
@@ -205,7 +206,7 @@ class FleetState(Internal):
                 "removed": tuple(url for url in record.removed if url != change.url),
             }
         )
-        event = _about(change, now, Happened.INSTANCE_ADDED)
+        event = about(change, now, Happened.INSTANCE_ADDED)
         return self._next(now, {**self.agents, change.agent: changed}, [event])
 
     def remove_instance(self, change: InstanceChange, now: datetime) -> "FleetState":
@@ -224,7 +225,7 @@ class FleetState(Internal):
                 "removed": record.removed if gone.added else (*record.removed, gone.url),
             }
         )
-        event = _about(change, now, Happened.INSTANCE_REMOVED)
+        event = about(change, now, Happened.INSTANCE_REMOVED)
         return self._next(now, {**self.agents, change.agent: changed}, [event])
 
     def noted(self, event: FleetEvent) -> "FleetState":
@@ -278,7 +279,7 @@ class FleetState(Internal):
             chosen = (_named(order.agent, record, order.instance),)
         changed = [after for each in chosen if (after := change(each)) != each]
         events = [
-            _event(now, what, order.agent, each.url, order.reason, order.by) for each in changed
+            happening(now, what, order.agent, each.url, order.reason, order.by) for each in changed
         ]
         return self._replaced(now, order.agent, changed, events) if changed else self
 
@@ -400,72 +401,6 @@ def _held(order: BreakerOrder) -> Callable[[InstanceRecord], InstanceRecord]:
         return each.model_copy(update={"order": order})
 
     return change
-
-
-def _weights(spec: AgentSpec) -> dict[str, int]:
-    return {each.url: each.weight for each in spec.instances}
-
-
-def _merged(known: AgentRecord, spec: AgentSpec) -> AgentRecord:
-    """An agent by a configuration, with what is known of it."""
-    before = {each.url: each for each in known.instances}
-    configured = _weights(spec)
-    instances = [
-        before.get(url, InstanceRecord(url=url)).model_copy(
-            update={"weight": weight, "added": False}
-        )
-        for url, weight in configured.items()
-        if url not in known.removed
-    ]
-    instances += [each for each in known.instances if each.added and each.url not in configured]
-    return known.model_copy(
-        update={
-            "instances": tuple(instances),
-            "health_check": spec.health_check,
-            "removed": tuple(url for url in known.removed if url in configured),
-        }
-    )
-
-
-def _differences(
-    before: Mapping[str, AgentRecord], after: Mapping[str, AgentRecord], now: datetime
-) -> list[FleetEvent]:
-    """What a configuration has changed."""
-
-    def event(what: Happened, agent: str, url: str | None = None, reason: str = "") -> FleetEvent:
-        return _event(now, what, agent, url, reason, _BY_CONFIGURATION)
-
-    events = [event(Happened.AGENT_REMOVED, name) for name in before if name not in after]
-    for name, record in after.items():
-        if name not in before:
-            events.append(event(Happened.AGENT_ADDED, name))
-            continue
-        old = {each.url: each.weight for each in before[name].instances}
-        new = {each.url: each.weight for each in record.instances}
-        events += [event(Happened.INSTANCE_REMOVED, name, url) for url in old if url not in new]
-        events += [event(Happened.INSTANCE_ADDED, name, url) for url in new if url not in old]
-        events += [
-            event(Happened.WEIGHT_CHANGED, name, url, f"weight {weight}")
-            for url, weight in new.items()
-            if old.get(url, weight) != weight
-        ]
-    return events
-
-
-def _event(
-    now: datetime, what: Happened, agent: str, instance: str | None, reason: str, by: str
-) -> FleetEvent:
-    return FleetEvent(at=now, agent=agent, instance=instance, what=what, reason=reason, by=by)
-
-
-def _about(
-    change: InstanceChange, now: datetime, what: Happened, words: Iterable[str] = ()
-) -> FleetEvent:
-    return _event(now, what, change.agent, change.url, _joined(words, change.reason), change.by)
-
-
-def _joined(words: Iterable[str], reason: str) -> str:
-    return "; ".join(filter(None, (", ".join(words), reason)))
 
 
 def _limits(limits: LimitRecord) -> tuple[object, ...]:

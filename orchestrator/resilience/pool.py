@@ -27,6 +27,7 @@ from orchestrator.models import BlockedBy
 from orchestrator.resilience.balancer import STRATEGIES, Strategy
 from orchestrator.resilience.breaker_policy import BreakerState, Transition
 from orchestrator.resilience.member import Member, PoolPolicy
+from orchestrator.resilience.slots import Slots
 
 FAIR_SECONDS = 0.9
 """A timeout counts against an instance that had so long; a task's deadline may leave it less."""
@@ -76,6 +77,9 @@ class Pool:
         self._members = {url: self._member(url, weight) for url, weight in instances}
         self._strangers: dict[str, Member] = {}
         self._active = 0
+        self.slots = Slots(self.capacity, self.next_look)
+        """What this process has in flight, of single calls and of chunks alike."""
+        self.watch(self.slots.tell)
 
     def _member(self, url: str, weight: int = 1) -> Member:
         return Member(url, weight, self.policy, self._clock, self._changed)
@@ -177,13 +181,15 @@ class Pool:
         able = [member for member in candidates if member.has_room(self.max_connections)]
         if not able or self._active >= self.max_connections:
             raise self._why_none(asked, candidates)
+        if len(able) == 1:
+            return able[0]
         chosen = self._strategy.select([each for each in able if each.url not in tried] or able)
         assert isinstance(chosen, Member)  # noqa: S101 - it is one of those given
         return chosen
 
     def _candidates(self) -> list[Member]:
         """The instances that calls go to, whether or not they have room."""
-        present = [member for member in self.instances if not member.draining]
+        present = [member for member in self._members.values() if not member.draining]
         working = [member for member in present if not member.is_shut]
         left = [member for member in working if member.healthy]
         return left if len(left) >= self.policy.panic_threshold * len(present) else working

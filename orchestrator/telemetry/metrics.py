@@ -4,6 +4,8 @@ Counters and histograms are counted here; what only the engine knows (active tas
 from the last overview when the metrics are asked for.
 """
 
+from functools import cache
+
 from prometheus_client import Counter, Histogram, disable_created_metrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -39,9 +41,9 @@ _agent_call_seconds = Histogram(
 )
 
 
-def submission(agent: str | None, status: int, seconds: float) -> None:
-    """Count one answer to POST /orchestrate; ``agent`` is none where none was chosen."""
-    _requests_total.labels(agent or "none", str(int(status))).inc()
+def submission(agent: str | None, status: int, seconds: float, tasks: int = 1) -> None:
+    """Count the answer to so many tasks at once; ``agent`` is none where none was chosen."""
+    _requests_total.labels(agent or "none", str(int(status))).inc(tasks)
     _request_seconds.labels(agent or "none").observe(seconds)
 
 
@@ -52,5 +54,12 @@ def admission_refusal(agent: str, reason: str) -> None:
 
 def agent_call(agent: str, outcome: str, seconds: float) -> None:
     """Count one attempt; ``outcome`` is success or the call error's type."""
-    _agent_calls.labels(agent, outcome).inc()
-    _agent_call_seconds.labels(agent).observe(seconds)
+    calls, call_seconds = _of_agent(agent, outcome)
+    calls.inc()
+    call_seconds.observe(seconds)
+
+
+@cache
+def _of_agent(agent: str, outcome: str) -> tuple[Counter, Histogram]:
+    """The two of these labels, whose look-up costs as much as counting."""
+    return _agent_calls.labels(agent, outcome), _agent_call_seconds.labels(agent)

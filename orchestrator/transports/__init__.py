@@ -22,10 +22,11 @@ class AgentRequest:
 
 @dataclass(frozen=True)
 class AgentResponse:
-    """The answer of an agent that did its work; ``body`` is JSON, None when it was empty."""
+    """The answer of an agent that did its work; ``body`` is JSON of so many bytes, or None."""
 
     status: int
     body: Any
+    size: int = 0
 
 
 class Transport(Protocol):

@@ -200,13 +200,14 @@ async def test_an_unavailable_agent_is_refused(api: httpx.AsyncClient) -> None:
     await complete(api, accepted.json()["task_id"])
     tripped = await api.post("/agents/away/trip", json={"reason": "maintenance"})
 
+    before = await refusals(api, "away")
     refused = await post(api, "away")
     rehearsed = (await rehearse(api, "away")).json()["admission"]
     replayed = await post(api, "away", key)
     fallen_back = await post(api, "with fallback")
     await complete(api, fallen_back.json()["task_id"])
     status = (await api.get(f"/status/{fallen_back.json()['task_id']}")).json()
-    metrics = await api.get("/metrics", headers={"Accept": "text/plain"})
+    after = await refusals(api, "away")
 
     assert tripped.is_success
     assert_problem(refused, 503, "Agent 'away' is currently unavailable")
@@ -216,13 +217,19 @@ async def test_an_unavailable_agent_is_refused(api: httpx.AsyncClient) -> None:
         status["agent"],
         status["chosen_by"],
     )
-    refusals = {
-        (sample.labels["agent"], sample.labels["reason"])
+    assert {"agent_unavailable": before.get("agent_unavailable", 0) + 1} == after
+
+
+async def refusals(api: httpx.AsyncClient, agent: str) -> dict[str, float]:
+    """How often submissions for the agent were refused, by reason."""
+    metrics = await api.get("/metrics", headers={"Accept": "text/plain"})
+    return {
+        sample.labels["reason"]: sample.value
         for family in text_string_to_metric_families(metrics.text)
         for sample in family.samples
         if sample.name == "orchestrator_admission_refusals_total"
+        and sample.labels["agent"] == agent
     }
-    assert ("away", "agent_unavailable") in refusals
 
 
 async def test_operators_give_an_agent_a_limit(api: httpx.AsyncClient) -> None:

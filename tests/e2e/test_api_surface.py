@@ -16,8 +16,14 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 
 PATHS = {
     "/orchestrate",
+    *("/orchestrate/batch", "/batches", "/batches/{batch_id}", "/batches/{batch_id}/results"),
+    *("/batches/{batch_id}/cancel", "/batches/{batch_id}/redrive"),
+    *("/aggregate", "/aggregate/{aggregate_id}"),
+    *("/aggregate/{aggregate_id}/redrive", "/aggregate/{aggregate_id}/cancel"),
     "/status/{task_id}",
     *("/tasks", "/tasks/{task_id}/cancel", "/tasks/{task_id}/priority"),
+    *("/tasks/cancel", "/tasks/cancellations/{order_id}"),
+    "/tasks/cancellations/{order_id}/stop",
     *("/agents", "/agents/{name}", "/agents/{name}/limit", "/agents/{name}/instances"),
     *(
         f"/agents/{{name}}/{order}"

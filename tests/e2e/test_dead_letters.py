@@ -265,6 +265,7 @@ async def test_the_command_line_lists_shows_and_redrives(
     table = await command(stack, "dead-letters", "--tenant", whose)
     shown = await command(stack, "dead-letters", "show", first)
     counted = await command(stack, "dead-letters", "redrive", "--tenant", whose, "--dry-run")
+    no_items = await command(stack, "dead-letters", "redrive", "--batch", whose, "--dry-run")
     one = await command(stack, "dead-letters", "redrive", first, "--reason", "healed")
     discarded = await command(stack, "dead-letters", "discard", second)
     await lists(api, whose, [third])
@@ -275,6 +276,7 @@ async def test_the_command_line_lists_shows_and_redrives(
     assert all(task_id in table for task_id in (first, second, third))
     assert "disk full" in shown
     assert "3 dead letters match" in counted
+    assert "0 dead letters match" in no_items
     assert f"Task {first} is redriven" in one
     assert f"Task {second} is discarded" in discarded
     assert "1 done" in many

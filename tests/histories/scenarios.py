@@ -11,9 +11,14 @@ from temporalio.common import TypedSearchAttributes
 from temporalio.worker import Worker
 
 from activities.call_agent import AgentCalls
+from activities.chunk_course import Means
+from activities.join_tasks import TaskJoiner
 from activities.redrive import Redriver
 from activities.resolve_plan import PlanResolver
+from activities.run_chunk import ChunkCalls
 from activities.watch_health import HealthWatcher
+from orchestrator.aggregates import AGGREGATE_WORKFLOW, Aggregation
+from orchestrator.buckets import Buckets
 from orchestrator.config import Agent as AgentSettings
 from orchestrator.config import ErrorRecovery, Instance, Rule, Settings
 from orchestrator.dead_letters import (
@@ -28,11 +33,12 @@ from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.tasks import summary
 from orchestrator.fleet.records import FLEET_ID, FLEET_WORKFLOW
 from orchestrator.fleet.state import FleetState
+from orchestrator.limits import RateLimits
 from orchestrator.models import Dispatch, Route, Task
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, Routes, agent_queue
 from orchestrator.transports.http import HttpTransport
-from tests.histories import dead_letter_scenarios, fleet_scenarios
+from tests.histories import aggregate_scenarios, dead_letter_scenarios, fleet_scenarios
 from tests.support.agents import Agent, Reply
 from tests.support.plans import AGENT, PAYLOAD, plan, retry
 from workflows.hosting import workflow_worker
@@ -91,7 +97,7 @@ class Scenario:
         recovery: ``error_recovery`` of the configuration, for the breaker.
     """
 
-    given: Task | DeadLetterEntry | BulkOrder | FleetState | dict[str, Any] | None
+    given: Task | DeadLetterEntry | BulkOrder | FleetState | Aggregation | dict[str, Any] | None
     replies: tuple[Reply, ...] = (Reply(),)
     play: Play = watch
     agent_worker: bool = True
@@ -165,7 +171,11 @@ SCENARIOS = {
 }
 SCENARIOS |= {
     name: Scenario(**course)
-    for courses in (dead_letter_scenarios.COURSES, fleet_scenarios.COURSES)
+    for courses in (
+        dead_letter_scenarios.COURSES,
+        fleet_scenarios.COURSES,
+        aggregate_scenarios.COURSES,
+    )
     for name, course in courses.items()
 }
 
@@ -190,11 +200,17 @@ async def stage(
         transport = HttpTransport(MAX_RESULT_BYTES)
         pools = Pools.of(settings)
         calls = AgentCalls(pools, transport, {})
+        limits = RateLimits(settings)
+        chunks = ChunkCalls(Means(pools, transport, {}, limits, Buckets(None)))
         resolver = PlanResolver(Routes(settings))
         async with AsyncExitStack() as stack:
             stack.push_async_callback(transport.close)
             redriver = Redriver(DeadLetters(client, RPC_SECONDS))
+            joiner = TaskJoiner.of(client, RPC_SECONDS)
             long_activities: list[Callable[..., Any]] = [
+                joiner.join_tasks,
+                joiner.cancel_tasks,
+                joiner.redrive_tasks,
                 redriver.redrive_many,
                 redriver.redrive_agent,
                 HealthWatcher(transport.probe).watch_health,
@@ -211,7 +227,11 @@ async def stage(
                 breaker.reset("the scenario")
             for queue in _queues(scenario):
                 await stack.enter_async_context(
-                    Worker(client, task_queue=queue, activities=[calls.call_agent])
+                    Worker(
+                        client,
+                        task_queue=queue,
+                        activities=[calls.call_agent, chunks.run_chunk],
+                    )
                 )
             yield handle, agent
 
@@ -229,6 +249,10 @@ async def _start(client: Client, scenario: Scenario, task_id: str) -> Handle:
     if isinstance(given, FleetState):
         return await client.start_workflow(
             FLEET_WORKFLOW, given, id=FLEET_ID, task_queue=WORKFLOW_QUEUE
+        )
+    if isinstance(given, Aggregation):
+        return await client.start_workflow(
+            AGGREGATE_WORKFLOW, given, id=task_id, task_queue=WORKFLOW_QUEUE
         )
     if isinstance(given, DeadLetterEntry | BulkOrder):
         dead = isinstance(given, DeadLetterEntry)

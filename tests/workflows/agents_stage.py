@@ -14,10 +14,14 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.call_agent import AgentCalls
+from activities.chunk_course import Means
 from activities.resolve_plan import PlanResolver
+from activities.run_chunk import ChunkCalls
+from orchestrator.buckets import Buckets
 from orchestrator.config import Settings
 from orchestrator.engine.queues import describe_queue
 from orchestrator.engine.tasks import Tasks
+from orchestrator.limits import RateLimits
 from orchestrator.models import Task, TaskStatus
 from orchestrator.resilience.pool import Pool, Pools
 from orchestrator.routing import Routes, agent_queue
@@ -47,6 +51,8 @@ class Stage:
         self.pools = Pools.of(self.settings)
         self.transport = HttpTransport(100_000)
         self.calls = AgentCalls(self.pools, self.transport, {})
+        limits = RateLimits(self.settings)
+        self.chunks = ChunkCalls(Means(self.pools, self.transport, {}, limits, Buckets()))
 
     def pool(self, which: int = 0) -> Pool:
         """The pool of one of the agents."""
@@ -70,7 +76,8 @@ class Stage:
 
     def worker(self, which: int = 0) -> Worker:
         """A worker for one agent's calls, as the product makes it."""
-        return agent_worker(self.client, self.settings, self.pool(which), self.calls)
+        pool = self.pool(which)
+        return agent_worker(self.client, self.settings, pool, self.calls, self.chunks)
 
     async def submit(self, **fields: Any) -> str:
         """Submit a task as the API does; its id."""

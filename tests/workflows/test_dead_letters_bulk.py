@@ -105,6 +105,29 @@ async def test_an_unknown_dead_letter_is_not_found(client: Client) -> None:
             await stage.redrives.status("never-heard-of-it")
 
 
+async def test_a_batchs_items_are_found_and_redriven(client: Client) -> None:
+    """Only those of the batch, which each of them names."""
+    batch = str(uuid4())
+    async with failing(client) as stage:
+        ids = await stage.fail(2, batch=batch)
+        others = await stage.fail(1)
+        await stage.listed(*ids, *others)
+        chosen = stage.own.model_copy(update={"batch": batch})
+        found = await stage.dead_letters.page(chosen, 10)
+        [other] = [
+            each
+            for each in (await stage.dead_letters.page(stage.own, 10)).dead_letters
+            if each.task_id in others
+        ]
+        stage.agent.script(Reply())
+        done = await stage.carried_out((await stage.bulk(filter=chosen)).redrive_id)
+        await stage.listed(*others)
+    assert sorted(ids) == sorted(each.task_id for each in found.dead_letters)
+    assert {batch} == {each.model_dump()["batch"] for each in found.dead_letters}
+    assert "batch" not in other.model_dump()
+    assert (BulkState.COMPLETED, 2) == (done.state, done.done)
+
+
 async def test_many_are_redriven_at_the_rate(client: Client) -> None:
     """Six at ten a second take half a second; all complete under their ids."""
     async with failing(client) as stage:

@@ -43,8 +43,8 @@ async def test_a_task_that_no_worker_took_ends_with_its_deadline(client: Client)
         error = await failed(client, task(deadline=0.5))
     assert ("DeadlineExceeded", 0) == (error.type, error.details[0]["attempts"])
     assert (
-        "The deadline of 0.5 s passed after 0 attempts: no worker was free to make the call"
-        == error.message
+        "The deadline of 0.5 s passed after 0 attempts: the call was still waiting in the agent's "
+        "queue (no worker took it, or the agent took no call)" == error.message
     )
 
 

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from api import errors as api_errors
 from api.requests import validated
 from orchestrator import errors
+from orchestrator.batches import BadItem
 from orchestrator.engine.listing import InvalidCursor
 from orchestrator.models import BlockedBy, LimitMode, RateLimit, TaskRequest
 
@@ -49,6 +50,9 @@ async def answer(app: FastAPI, client: httpx.AsyncClient, error: Exception) -> h
     [
         (errors.UnknownPattern("xyz", ["xy"], []), 400),
         (errors.TaskNotFound("t"), 404),
+        (errors.BatchNotFound("b"), 404),
+        (errors.AggregateNotFound("a"), 404),
+        (errors.BatchRefused([BadItem(index=0, message="no")], 1, 2), 422),
         (errors.PayloadTooLarge(2, 1), 413),
         (errors.IdempotencyConflict("t"), 422),
         (InvalidCursor("x"), 422),

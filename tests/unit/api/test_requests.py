@@ -193,6 +193,12 @@ def test_how_long_to_wait(headers: dict[str, str], expected: int) -> None:
     assert expected == wait_seconds(request(headers=headers))
 
 
+def test_how_long_to_wait_where_nothing_is_said() -> None:
+    """As long as who asks would otherwise; 0 is something that is said."""
+    assert 30 == wait_seconds(request(), 30)
+    assert 0 == wait_seconds(request(headers={"Prefer": "wait=0"}), 30)
+
+
 @given(st.text(alphabet=st.characters(max_codepoint=255)))
 def test_any_preference_is_understood_or_not(value: str) -> None:
     """No header makes the reader fail."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.admission import SETTLE_SECONDS, Admission, led_by
+from orchestrator.admission import SETTLE_SECONDS, Admission
 from orchestrator.config import (
     Agent,
     AgentRateLimit,
@@ -21,7 +21,7 @@ from orchestrator.fleet.records import AgentRecord, FleetSnapshot, LimitRecord
 from orchestrator.models import Dispatch, LimitMode, Plan, RateLimit, Route
 from orchestrator.resilience.limiter import Decision
 from orchestrator.resilience.pool import Pools
-from orchestrator.routing import agent_queue
+from orchestrator.routing import agent_queue, led_by
 from tests.support.plans import AGENT, plan
 
 SPARE, LAST = "spare", "last"

@@ -1,13 +1,13 @@
 """What tasks can be found by."""
 
 from orchestrator.engine import search_attributes
-from orchestrator.models import TaskRequest
+from orchestrator.models import Task
 from tests.support.plans import plan
 
 
 def test_a_tasks_attributes() -> None:
     """Agent, pattern, priority and tenant, as planned."""
-    task = TaskRequest(pattern="read", payload={}, tenant="team")
+    task = Task(pattern="read", payload={}, tenant="team")
     found = search_attributes.of_task(task, plan(priority=5))
     expected = {
         "OrchestratorAgent": "reader",
@@ -20,14 +20,14 @@ def test_a_tasks_attributes() -> None:
 
 def test_a_task_without_a_pattern_has_no_pattern() -> None:
     """An attribute that says nothing is not set."""
-    task = TaskRequest(payload={}, capabilities=("pdf",))
+    task = Task(payload={}, capabilities=("pdf",))
     found = search_attributes.of_task(task, plan())
     assert search_attributes.PATTERN not in [pair.key for pair in found.search_attributes]
 
 
 def test_a_dead_letters_attributes() -> None:
     """The task's, and what it failed of."""
-    task = TaskRequest(pattern="read", payload={})
+    task = Task(pattern="read", payload={})
     found = search_attributes.of_dead_letter(task, plan(), "AgentFailed")
     assert "AgentFailed" == found.get(search_attributes.ERROR_TYPE)
     assert "read" == found.get(search_attributes.PATTERN)
@@ -39,6 +39,6 @@ def test_the_command_that_registers_them() -> None:
         "temporal operator search-attribute create --namespace team "
         "--name OrchestratorAgent --type Keyword --name OrchestratorPattern --type Keyword "
         "--name OrchestratorPriority --type Int --name OrchestratorTenant --type Keyword "
-        "--name OrchestratorErrorType --type Keyword"
+        "--name OrchestratorErrorType --type Keyword --name OrchestratorBatch --type Keyword"
     )
     assert expected == search_attributes.registration_command("team")

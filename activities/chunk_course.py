@@ -1,0 +1,288 @@
+"""The calls of one dispatch of a chunk: what is in flight, and what is yet to begin."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from pydantic_core import from_json, to_json
+from temporalio import activity
+
+from activities.call_agent import (
+    ERROR_CHARACTERS,
+    SUCCESS,
+    call_headers,
+    log_failure,
+    pause_after,
+    still_down,
+    words,
+)
+from activities.chunk_report import REPORT_BYTES, Ledger
+from orchestrator.batches import Chunk, ItemOutcome, Unfinished, item_id
+from orchestrator.buckets import Buckets
+from orchestrator.engine.converter import MAX_BLOB_BYTES
+from orchestrator.errors import AgentUnavailable, CallError, ReplyTooLarge, RetryableCallError
+from orchestrator.limits import RateLimits
+from orchestrator.models import DEADLINE_EXCEEDED, Attempt, BlockedBy, Progress, TaskState
+from orchestrator.resilience.pool import Lease, Pools
+from orchestrator.telemetry import metrics
+from orchestrator.transports import AgentRequest, AgentResponse, Transport
+
+MOST_AT_ONCE = 50
+"""Calls of one chunk; together with all others they stay within the agent's slots."""
+BEGIN_SECONDS = 10.0
+"""How long a chunk begins calls; then what is more urgent may go first."""
+TOP_UP_SECONDS = 0.05
+"""How often a chunk looks for slots that have become free."""
+OUTCOME_BYTES = 300
+"""What an outcome takes beside its result or error."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What chunks are carried out with; ``headers`` are those of each agent's configuration."""
+
+    pools: Pools
+    transport: Transport
+    headers: Mapping[str, Mapping[str, str]]
+    limits: RateLimits
+    buckets: Buckets
+    chance: Callable[[], float] = random.random
+
+
+class Course:
+    """One attempt for each item that the ledger knows nothing of; ``lost`` workers had a try."""
+
+    def __init__(self, means: Means, chunk: Chunk, ledger: Ledger, lost: int) -> None:
+        self.refusal: AgentUnavailable | None = None
+        """Why nothing more is begun: the agent takes no call, or its rate is used up."""
+        self.begun = 0
+        """How many calls were made, but for trials that only found the agent still down."""
+        self._means = means
+        self._chunk = chunk
+        self._plan = chunk.plan
+        self._ledger = ledger
+        self._number = lost + 1
+        self._pool = means.pools.of_agent(chunk.plan.agent)
+        self._headers = means.headers.get(chunk.plan.agent, {})
+        known = ledger.positions
+        items = zip(chunk.positions, chunk.items, strict=True)
+        self._pending = deque(each for each in items if each[0] not in known)
+        self._in_flight: dict[int, str] = {}
+        self._until = time.monotonic() + BEGIN_SECONDS
+        self._pace = asyncio.Lock()
+        self._all_begun = asyncio.Event()
+
+    @property
+    def rest(self) -> tuple[int, ...]:
+        """Positions of the items that are in flight or yet to begin."""
+        return tuple(sorted([*self._in_flight, *(position for position, _ in self._pending)]))
+
+    async def run(self) -> None:
+        """Make the calls, in the slot of this activity and in as many others as are free."""
+        slots = self._pool.slots
+        async with asyncio.TaskGroup() as group:
+            runners = {group.create_task(self._runner())}
+            while self._goes_on:
+                most = min(MOST_AT_ONCE, len(runners) + len(self._pending))
+                while len(runners) < most and slots.try_take():
+                    runners.add(group.create_task(self._extra_runner()))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TOP_UP_SECONDS):
+                        await self._all_begun.wait()
+                runners = {each for each in runners if not each.done()}
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether another call is to be begun."""
+        return (
+            bool(self._pending)
+            and self.refusal is None
+            and not self._ledger.is_full
+            and time.monotonic() < self._until
+            and not activity.is_worker_shutdown()
+        )
+
+    async def _runner(self) -> None:
+        while self._goes_on:
+            await self._call(*self._pending.popleft())
+        self._all_begun.set()
+
+    async def _extra_runner(self) -> None:
+        slots = self._pool.slots
+        try:
+            # Who waits for a slot goes before a chunk that has another.
+            while self._goes_on and not slots.waiting:
+                await self._call(*self._pending.popleft())
+        finally:
+            slots.give_back()
+
+    async def _call(self, position: int, item: str) -> None:
+        self._in_flight[position] = item
+        timeout = self._timeout()
+        if timeout <= 0:
+            self._fail(position, DEADLINE_EXCEEDED, self._too_late(), dead_letter=True)
+        elif await self._may_call():
+            await self._attempt(position, item, timeout)
+        else:
+            self._put_back(position)
+        if self._ledger.overflows:
+            await self._ledger.flush()
+
+    async def _attempt(self, position: int, item: str, timeout: float) -> None:
+        plan = self._plan
+        lease: Lease | None = None
+        began = time.perf_counter()
+        try:
+            with self._pool.lease(plan.endpoint, (), plan.attempt_timeout) as lease:
+                request = self._request(position, item, lease.url, timeout)
+                response = await self._means.transport.send(request)
+        except AgentUnavailable as error:
+            self.refusal = error
+            self._put_back(position)
+            await self._give_back_token()
+        except CallError as error:
+            self._failed(position, error, lease, time.perf_counter() - began)
+        else:
+            self._completed(position, response, lease.instance, time.perf_counter() - began)
+
+    def _request(self, position: int, item: str, url: str, timeout: float) -> AgentRequest:
+        task_id = item_id(self._chunk.batch_id, position)
+        headers = call_headers(task_id, self._number, timeout, self._chunk.traceparent)
+        self.begun += 1
+        return AgentRequest(
+            agent=self._plan.agent,
+            url=url,
+            payload=from_json(item)["payload"],
+            headers={**self._headers, **headers},
+            timeout=timeout,
+        )
+
+    def _timeout(self) -> float:
+        """Seconds that an attempt may take now; 0 or less where the deadline has passed."""
+        most = self._plan.attempt_timeout
+        if not self._chunk.strict:
+            return most
+        end = self._chunk.created_at + timedelta(seconds=self._plan.deadline)
+        return min(most, (end - datetime.now(UTC)).total_seconds())
+
+    def _too_late(self) -> str:
+        return (
+            f"The deadline of {self._plan.deadline:g} s passed after 0 attempts: "
+            "the task still waited in its batch"
+        )
+
+    async def _may_call(self) -> bool:
+        """Wait for the agent's token bucket; False where that takes too long for this chunk."""
+        agent = self._plan.agent
+        limit = self._means.limits.of(agent)
+        if limit is None:
+            return True
+        async with self._pace:
+            while self.refusal is None and not activity.is_worker_shutdown():
+                decision = await self._means.buckets.try_take(agent, limit)
+                if decision.allowed:
+                    return True
+                wait = decision.retry_after
+                if time.monotonic() + wait >= self._until:
+                    self.refusal = AgentUnavailable(agent, BlockedBy.RATE_LIMIT, wait)
+                    break
+                await asyncio.sleep(wait)
+        return False
+
+    async def _give_back_token(self) -> None:
+        limit = self._means.limits.of(self._plan.agent)
+        if limit is not None:
+            await self._means.buckets.give_back(self._plan.agent, limit)
+
+    def _put_back(self, position: int) -> None:
+        self._pending.appendleft((position, self._in_flight.pop(position)))
+
+    def _completed(
+        self, position: int, response: AgentResponse, instance: str, seconds: float
+    ) -> None:
+        metrics.agent_call(self._plan.agent, SUCCESS, seconds)
+        outcome = ItemOutcome(
+            position=position,
+            state=TaskState.COMPLETED,
+            at=datetime.now(UTC),
+            result=response.body,
+            attempt=self._number,
+            instance=instance,
+            status=response.status,
+            seconds=round(seconds, 6),
+        )
+        size = response.size + OUTCOME_BYTES
+        if size > REPORT_BYTES:
+            # Written anew it may be larger than it came.
+            size = len(to_json(outcome)) + OUTCOME_BYTES
+        if size > MAX_BLOB_BYTES:
+            text = f"The answer has {size:,} bytes when it is written anew, which are too many"
+            self._fail(position, ReplyTooLarge.__name__, text)
+        else:
+            self._end(outcome, size)
+
+    def _failed(self, position: int, error: CallError, lease: Lease | None, seconds: float) -> None:
+        plan, number = self._plan, self._number
+        attempt = Attempt(
+            attempt=number,
+            agent=plan.agent,
+            instance=lease.instance if lease else None,
+            outcome=type(error).__name__,
+            seconds=round(seconds, 6),
+            status=error.status,
+            at=datetime.now(UTC) - timedelta(seconds=seconds),
+            error=str(error)[:ERROR_CHARACTERS],
+        )
+        metrics.agent_call(plan.agent, attempt.outcome, seconds)
+        log_failure(item_id(self._chunk.batch_id, position), attempt)
+        if not isinstance(error, RetryableCallError):
+            self._fail(position, attempt.outcome, self._after(error), attempt)
+        elif lease and lease.trial and still_down(error):
+            # The breaker's trial says what was known before: it costs the item nothing.
+            self.refusal = AgentUnavailable(plan.agent, BlockedBy.BREAKER, 0)
+            self.begun -= 1
+            self._put_back(position)
+        elif number >= plan.retry.max_attempts and not plan.fallbacks:
+            text = self._after(error)
+            self._fail(position, attempt.outcome, text, attempt, dead_letter=True)
+        else:
+            progress = Progress(sent=number, made=number, attempts=(attempt,))
+            pause = pause_after(error, plan.retry, number, self._means.chance)
+            self._in_flight.pop(position)
+            self._ledger.go_on(Unfinished(position=position, progress=progress, pause=pause))
+
+    def _after(self, error: CallError) -> str:
+        times = f"{self._number} attempt" + ("" if self._number == 1 else "s")
+        return f"Failed after {times}: {words(error)}"
+
+    def _fail(
+        self,
+        position: int,
+        kind: str,
+        text: str,
+        attempt: Attempt | None = None,
+        *,
+        dead_letter: bool = False,
+    ) -> None:
+        outcome = ItemOutcome(
+            position=position,
+            state=TaskState.FAILED,
+            at=datetime.now(UTC),
+            error=text,
+            error_type=kind,
+            dead_letter=dead_letter and self._plan.dead_letter,
+            attempt=attempt.attempt if attempt else None,
+            instance=attempt.instance if attempt else None,
+            status=attempt.status if attempt else None,
+            seconds=attempt.seconds if attempt else None,
+        )
+        self._end(outcome, OUTCOME_BYTES + len(text.encode()))
+
+    def _end(self, outcome: ItemOutcome, size: int) -> None:
+        self._in_flight.pop(outcome.position)
+        self._ledger.end(outcome, size)

@@ -1,0 +1,109 @@
+"""Many calls in one activity: one attempt for each item of a chunk.
+
+An item that needs more than that goes on as a task of its own, with all that tasks can do. So a
+chunk waits for nothing: it begins calls for some seconds, as many at once as the agent's slots in
+this process allow, and gives back what it did not begin.
+
+Its heartbeats carry the outcomes until then: after a crash only what was in flight is repeated.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.call_agent import HEARTBEAT_SECONDS, LOOK_AGAIN_SECONDS, UNAVAILABLE
+from activities.chunk_course import Course, Means
+from activities.chunk_report import Ledger
+from orchestrator.batches import RUN_CHUNK, Chunk, ChunkReport, Unfinished
+from orchestrator.errors import AgentUnavailable
+from orchestrator.models import CallFailure, Progress
+from orchestrator.telemetry.logging import get_logger
+
+MOST_LOST = 1
+"""After more lost workers the rest go on alone: one of them may be what ends the workers."""
+
+log = get_logger(__name__)
+
+
+class ChunkCalls:
+    """The activity with what it needs."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+
+    @activity.defn(name=RUN_CHUNK)
+    async def run_chunk(self, chunk: Chunk) -> ChunkReport:
+        """Call the agent once for each item; what was not begun comes back as ``left``.
+
+        When it is cancelled, the calls in flight are cut off, and the report says so.
+
+        Raises:
+            ApplicationError: of type AgentUnavailable where nothing could be begun.
+        """
+        ledger = Ledger(chunk)
+        # The other dispatches left no word: their worker was lost.
+        lost = activity.info().attempt - 1 - ledger.waits
+        course = Course(self._means, chunk, ledger, lost)
+        if lost > MOST_LOST:
+            for position in course.rest:
+                ledger.go_on(Unfinished(position=position, progress=Progress()))
+            return ledger.known()
+        try:
+            async with _heartbeats(ledger):
+                await course.run()
+                await ledger.flush()
+        except asyncio.CancelledError:
+            await ledger.flush()
+            if _is_wanted():
+                return ledger.known(cancelled=course.rest)
+            return ledger.known(left=course.rest)
+        except Exception:
+            log.exception("chunk_broke", batch_id=chunk.batch_id, agent=chunk.plan.agent)
+            activity.heartbeat(ledger.known())
+            raise
+        if course.refusal and not course.begun and (chunk.wait or ledger.is_empty):
+            raise _come_again(chunk, ledger, course.refusal)
+        return ledger.known(left=course.rest)
+
+
+def _come_again(chunk: Chunk, ledger: Ledger, refusal: AgentUnavailable) -> ApplicationError:
+    """Nothing was begun: let the engine wait, or another agent be asked."""
+    seconds = LOOK_AGAIN_SECONDS if refusal.retry_after is None else refusal.retry_after
+    pause = max(0.001, seconds)
+    if chunk.wait:
+        activity.heartbeat(ledger.known(waits=1))
+    return ApplicationError(
+        str(refusal),
+        CallFailure(
+            progress=Progress(), retryable=True, pause=pause, blocked_by=refusal.blocked_by
+        ),
+        type=UNAVAILABLE,
+        non_retryable=not chunk.wait,
+        next_retry_delay=timedelta(seconds=pause),
+    )
+
+
+def _is_wanted() -> bool:
+    """Whether the chunk is cut off by somebody's wish, rather than because its worker ends."""
+    details = activity.cancellation_details()
+    return details is not None and details.cancel_requested
+
+
+@asynccontextmanager
+async def _heartbeats(ledger: Ledger) -> AsyncIterator[None]:
+    """Tell the engine what is done, which is also how a cancellation gets here."""
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            activity.heartbeat(ledger.known())
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()

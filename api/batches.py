@@ -1,0 +1,279 @@
+"""Hand in a batch of tasks, follow it, read its results, cancel it, run what failed again."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from api import batch_examples as examples
+from api import rate_limits
+from api.batch_bodies import all_good, some_good, take_in
+from api.dead_letters import carry_out, object_or_nothing
+from api.dependencies import Services, ServicesDependency
+from api.errors import retry_seconds, status_of
+from api.requests import batch_id_for, idempotency_key, traceparent, validated, wait_seconds
+from api.tasks import MAX_PAGE, document
+from api.waiting import watched
+from orchestrator.admission import count_refusal
+from orchestrator.batches import (
+    MAX_ITEMS,
+    BatchAccepted,
+    BatchPage,
+    BatchRehearsal,
+    BatchStatus,
+)
+from orchestrator.batching import Intake
+from orchestrator.dead_letters import (
+    BatchRedrive,
+    BulkAction,
+    BulkRequest,
+    BulkStatus,
+    DeadLetterFilter,
+)
+from orchestrator.engine.batches import SubmittedBatch
+from orchestrator.errors import AgentUnavailable, BatchNotFound, EngineUnavailable, QueueFull
+from orchestrator.models import Plan, TaskState, TaskStatus, Verdict
+from orchestrator.telemetry import metrics
+from orchestrator.telemetry.logging import get_logger
+
+router = APIRouter(tags=["batches"])
+log = get_logger(__name__)
+
+NDJSON = "application/x-ndjson"
+_LINES_AT_ONCE = 100
+
+BatchId = Annotated[
+    str, Path(min_length=1, max_length=500, description="As POST /orchestrate/batch gave it")
+]
+
+
+@router.post(
+    "/orchestrate/batch",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=BatchAccepted,
+    summary="Submit a batch of tasks",
+    responses=examples.SUBMIT_BATCH_RESPONSES,
+    openapi_extra=examples.SUBMIT_BATCH,
+)
+async def orchestrate_batch(
+    request: Request,
+    services: ServicesDependency,
+    partial: Annotated[  # noqa: FBT002 - a query parameter has a name
+        bool, Query(description="Start the good items even if others are wrong")
+    ] = False,
+    dry_run: Annotated[  # noqa: FBT002 - a query parameter has a name
+        bool, Query(description="Only say what is wrong, or which agents would be called")
+    ] = False,
+) -> Response:
+    """Start up to 10,000 tasks durably by one request; nothing is started unless all are good.
+
+    A JSON array, or one task a line. The item at position n has its own task id, which
+    GET /status answers for; the pages of GET /batches/{batch_id}/results name them all.
+    """
+    began = time.perf_counter()
+    intake = Intake(services.routes, services.settings.limits.max_payload_bytes)
+    try:
+        key = idempotency_key(request)
+        most = services.settings.limits.max_batch_bytes
+        digest = await take_in(request, intake, most, fingerprinted=key is not None)
+        (some_good if partial else all_good)(intake)
+        if dry_run:
+            return document(await _rehearse(services, intake))
+        submitted, plans = await _submit(request, services, intake, key, digest)
+    except Exception as error:
+        _count(getattr(error, "agent", None), error, began, max(intake.seen, 1))
+        raise
+    for agent, count in intake.agents(plans).items():
+        metrics.submission(agent, HTTPStatus.ACCEPTED, time.perf_counter() - began, count)
+    log.info(
+        "batch_accepted" if submitted.created else "batch_replayed",
+        batch_id=submitted.status.batch_id,
+        total=submitted.status.total,
+        rejected=intake.bad_items,
+    )
+    return await _answer(request, services, submitted, intake)
+
+
+def _count(agent: str | None, error: Exception, began: float, tasks: int) -> None:
+    metrics.submission(agent, status_of(error), time.perf_counter() - began, tasks)
+
+
+async def _rehearse(services: Services, intake: Intake) -> BatchRehearsal:
+    """What a submission would lead to now; nothing is started."""
+    plans: Sequence[Plan] = intake.plans
+    verdict = Verdict(admitted=True, status_code=HTTPStatus.ACCEPTED)
+    try:
+        plans = await services.admission.admitted_batch(plans)
+    except (AgentUnavailable, QueueFull) as error:
+        verdict = Verdict(
+            admitted=False,
+            status_code=status_of(error),
+            detail=str(error),
+            retry_after=int(rate_limits.retry_after(retry_seconds(error))),
+        )
+    return BatchRehearsal(
+        total=intake.taken,
+        agents=intake.agents(plans),
+        admission=verdict,
+        rejected=tuple(intake.bad),
+        rejected_items=intake.bad_items,
+    )
+
+
+async def _submit(
+    request: Request, services: Services, intake: Intake, key: str | None, digest: str | None
+) -> tuple[SubmittedBatch, Sequence[Plan]]:
+    """Start the batch, or find it; with the plans of its items."""
+    batch_id = batch_id_for(key, intake.tenants)
+    try:
+        plans = await services.admission.admitted_batch(intake.plans)
+    except (AgentUnavailable, QueueFull) as refusal:
+        replayed = None if digest is None else await _replayed(services, batch_id, digest)
+        if replayed is None:
+            agent = getattr(refusal, "agent", intake.plans[0].agent)
+            count_refusal(agent, refusal)
+            log.info("batch_refused", agent=agent, total=intake.taken, reason=str(refusal))
+            raise
+        return replayed, intake.plans
+    parts = intake.parts(
+        batch_id, plans, services.admission.is_metered, datetime.now(UTC), traceparent(request)
+    )
+    return await services.tasks.batches.submit(batch_id, parts, digest), plans
+
+
+async def _replayed(services: Services, batch_id: str, digest: str) -> SubmittedBatch | None:
+    """The batch that was accepted before under its key, which no refusal takes back."""
+    try:
+        return await services.tasks.batches.existing(batch_id, digest)
+    except (BatchNotFound, EngineUnavailable):
+        return None
+
+
+async def _answer(
+    request: Request, services: Services, submitted: SubmittedBatch, intake: Intake
+) -> Response:
+    batch_id = submitted.status.batch_id
+    headers = {"Location": f"/batches/{batch_id}"}
+    if not submitted.created:
+        headers["Idempotency-Replayed"] = "true"
+    status = submitted.status
+    if wait := wait_seconds(request):
+        headers["Preference-Applied"] = f"wait={wait}"
+        # The batch is durable: failing to watch it must not read as failing to take it.
+        with contextlib.suppress(EngineUnavailable):
+            status = await _watched(services, batch_id, wait)
+    accepted = BatchAccepted(
+        **dict(status), rejected=tuple(intake.bad), rejected_items=intake.bad_items
+    )
+    code = HTTPStatus.OK if status.status.is_final else HTTPStatus.ACCEPTED
+    return document(accepted, code, headers)
+
+
+async def _watched(services: Services, batch_id: str, wait: float) -> BatchStatus:
+    batches = services.tasks.batches
+    return await watched(services, lambda seconds: batches.status(batch_id, seconds), wait)
+
+
+@router.get(
+    "/batches",
+    response_model=BatchPage,
+    summary="List batches",
+    responses=examples.LIST_RESPONSES,
+)
+async def batches(
+    services: ServicesDependency,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
+) -> Response:
+    """Batches, newest first; the list lags behind by some 100 ms.
+
+    A page may hold fewer than ``limit`` batches; the list ends where ``next_cursor`` is null.
+    """
+    return document(await services.tasks.batches.list(limit, cursor))
+
+
+@router.get(
+    "/batches/{batch_id}",
+    response_model=BatchStatus,
+    summary="Follow a batch",
+    responses=examples.STATUS_RESPONSES,
+)
+async def status(batch_id: BatchId, request: Request, services: ServicesDependency) -> Response:
+    """How many of its items have ended, and how; needs no worker.
+
+    With ``Prefer: wait=N`` answered as soon as the batch has ended, or after N seconds.
+    """
+    wait = wait_seconds(request)
+    headers = {"Preference-Applied": f"wait={wait}"} if wait else None
+    return document(await _watched(services, batch_id, wait), HTTPStatus.OK, headers)
+
+
+@router.get(
+    "/batches/{batch_id}/results",
+    response_class=StreamingResponse,
+    summary="Read a batch's results",
+    responses=examples.RESULTS_RESPONSES,
+)
+async def results(
+    batch_id: BatchId,
+    services: ServicesDependency,
+    status: Annotated[TaskState | None, Query(description="Only items in this state")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_ITEMS)] = 1000,
+    cursor: Annotated[str | None, Query(description="X-Next-Cursor of the page before")] = None,
+) -> Response:
+    """Its items in their order, one a line, as GET /status shows each; those that wait too.
+
+    A page ends early where its results are large; the last page has no ``X-Next-Cursor``.
+    """
+    items, following = await services.tasks.batches.page(batch_id, limit, cursor, status)
+    headers = {}
+    if following is not None:
+        query = {"limit": limit, "cursor": following} | ({"status": status} if status else {})
+        target = f"/batches/{quote(batch_id, safe='')}/results?{urlencode(query)}"
+        headers = {"X-Next-Cursor": following, "Link": f'<{target}>; rel="next"'}
+    return StreamingResponse(_lines(items), HTTPStatus.OK, headers, media_type=NDJSON)
+
+
+async def _lines(items: Sequence[TaskStatus]) -> AsyncIterator[str]:
+    for begin in range(0, len(items), _LINES_AT_ONCE):
+        some = items[begin : begin + _LINES_AT_ONCE]
+        yield "".join(each.model_dump_json() + "\n" for each in some)
+
+
+@router.post(
+    "/batches/{batch_id}/cancel",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=BatchStatus,
+    summary="Cancel a batch",
+    responses=examples.CANCEL_RESPONSES,
+)
+async def cancel(batch_id: BatchId, services: ServicesDependency) -> Response:
+    """Ask it to end; calls in flight are cut off. Items that have ended stay as they are."""
+    found = await services.tasks.batches.cancel(batch_id)
+    log.info("batch_cancel_requested", batch_id=batch_id, pending=found.pending)
+    return document(found, HTTPStatus.ACCEPTED)
+
+
+@router.post(
+    "/batches/{batch_id}/redrive",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=BulkStatus,
+    summary="Redrive a batch's failed items",
+    responses=examples.REDRIVE_RESPONSES,
+    openapi_extra=examples.REDRIVE,
+)
+async def redrive(batch_id: BatchId, request: Request, services: ServicesDependency) -> Response:
+    """Run every item again that waits among the dead letters, ``rate`` a second; durable.
+
+    The items keep their task ids, and the batch counts them by how they end then.
+    """
+    terms = validated(BatchRedrive, await object_or_nothing(request))
+    await services.tasks.batches.status(batch_id)
+    wanted = BulkRequest(filter=DeadLetterFilter(batch=batch_id), **dict(terms))
+    return await carry_out(services, BulkAction.REDRIVE, wanted)

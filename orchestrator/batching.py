@@ -1,0 +1,212 @@
+"""From a batch's requests to what its workflows start with: routed, shared plans, items as text.
+
+Pure. Requests that are routed alike share a plan, which costs far more than looking it up.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.batches import PART_BYTES, BadItem, Batch, BatchPlan
+from orchestrator.errors import PayloadTooLarge, UnknownPattern
+from orchestrator.models import Dispatch, Plan, TaskRequest
+from orchestrator.routing import Routes
+
+MAX_LISTED = 1000
+"""So many mistakes are listed; all are counted."""
+MAX_ITEM_BYTES = 1_900_000
+"""An item's text within its batch, where quotes and backslashes take two bytes."""
+
+_COMMA = 3
+"""The quotes around an item's text, and the comma after it."""
+_CHOSEN_BYTES = 7
+"""What an item's place in the table of plans takes at most."""
+_VALUE_ERROR = "Value error, "
+"""What pydantic puts before our own texts."""
+
+_validate = TaskRequest.__pydantic_validator__.validate_python
+_to_json = TaskRequest.__pydantic_serializer__.to_json
+
+
+@dataclass
+class Intake:
+    """The items of a batch, one by one: taken, or told what is wrong with them.
+
+    Args:
+        routes: by which they are routed.
+        max_bytes: of one item's request.
+    """
+
+    routes: Routes
+    max_bytes: int
+    seen: int = 0
+    plans: list[Plan] = field(default_factory=list)
+    """The distinct plans of the items that were taken."""
+    bad: list[BadItem] = field(default_factory=list)
+    """What is wrong with the others, MAX_LISTED mistakes at most."""
+    bad_items: int = 0
+    """How many others there are."""
+    tenants: set[str] = field(default_factory=set)
+    _items: list[str] = field(default_factory=list)
+    _sizes: list[int] = field(default_factory=list)
+    _chosen: list[int] = field(default_factory=list)
+    _known: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    _shared: dict[tuple[Plan, str, bool], int] = field(default_factory=dict)
+
+    @property
+    def taken(self) -> int:
+        """How many items are good."""
+        return len(self._items)
+
+    def agents(self, plans: Sequence[Plan]) -> dict[str, int]:
+        """How many items each agent gets by these plans: as admission changed this intake's."""
+        counts: dict[str, int] = {}
+        for index in self._chosen:
+            agent = plans[index].agent
+            counts[agent] = counts.get(agent, 0) + 1
+        return counts
+
+    def offer(self, raw: Any) -> None:
+        """The next item, as JSON's values."""
+        try:
+            request: TaskRequest = _validate(raw)
+        except ValidationError as error:
+            self._refuse(_misfits(error))
+            return
+        self.add(request)
+
+    def add(self, request: TaskRequest) -> None:
+        """The next item, validated."""
+        try:
+            text = self._text(request)
+            index = self._plan_of(request)
+        except UnknownPattern as error:
+            self._refuse([("capabilities" if request.pattern is None else "pattern", str(error))])
+        except PayloadTooLarge as error:
+            self._refuse([(None, str(error))])
+        else:
+            self.seen += 1
+            self._chosen.append(index)
+            self._items.append(text.decode())
+            self._sizes.append(_escaped(text) + _COMMA + _CHOSEN_BYTES)
+
+    def refuse(self, message: str) -> None:
+        """The next item cannot even be read."""
+        self._refuse([(None, message)])
+
+    def _refuse(self, mistakes: Sequence[tuple[str | None, str]]) -> None:
+        room = MAX_LISTED - len(self.bad)
+        self.bad += [
+            BadItem(index=self.seen, field=name, message=message)
+            for name, message in mistakes[:room]
+        ]
+        self.seen += 1
+        self.bad_items += 1
+
+    def _plan_of(self, request: TaskRequest) -> int:
+        key = (
+            request.pattern,
+            request.capabilities,
+            request.priority,
+            request.tenant,
+            request.timeout,
+        )
+        index = self._known.get(key)
+        if index is None:
+            index = self._known[key] = self._shared_plan(request)
+        return index
+
+    def _shared_plan(self, request: TaskRequest) -> int:
+        plan, strict = self.routes.plan(request), request.timeout is not None
+        index = self._shared.setdefault((plan, request.tenant, strict), len(self.plans))
+        if index == len(self.plans):
+            self.plans.append(plan)
+            self.tenants.add(request.tenant)
+        return index
+
+    def _text(self, request: TaskRequest) -> bytes:
+        text: bytes = _to_json(request, exclude_unset=True)
+        if len(text) > self.max_bytes:
+            raise PayloadTooLarge(len(text), self.max_bytes)
+        if (size := _escaped(text)) > MAX_ITEM_BYTES:
+            raise PayloadTooLarge(size, MAX_ITEM_BYTES)
+        return text
+
+    def parts(
+        self,
+        batch_id: str,
+        plans: Sequence[Plan],
+        is_metered: Callable[[str], bool],
+        created_at: datetime,
+        traceparent: str | None = None,
+    ) -> tuple[Batch, ...]:
+        """What the parts of the batch start with; each fits into one input of the engine.
+
+        Args:
+            batch_id: of the batch.
+            plans: as admission changed the ``plans`` of this intake, in their order.
+            is_metered: whether an agent's queue paces its calls.
+            created_at: when the request came.
+            traceparent: of the request.
+        """
+        table = [
+            BatchPlan(
+                plan=plan.model_copy(update={"dispatch": Dispatch.QUEUED}),
+                alone=is_metered(plan.agent) or not all(each.idempotent for each in plan.routes),
+                strict=strict,
+                tenant=tenant,
+            )
+            for plan, (_, tenant, strict) in zip(plans, self._shared, strict=True)
+        ]
+        ranges = list(self._ranges([len(each.model_dump_json()) for each in table]))
+        starts = tuple(begin for begin, _ in ranges)
+        return tuple(
+            Batch(
+                plans=tuple(table[index] for index in used),
+                items=tuple(self._items[begin:end]),
+                chosen=tuple(used[index] for index in self._chosen[begin:end]),
+                first=begin,
+                part=part,
+                starts=starts,
+                batch_id=batch_id,
+                traceparent=traceparent,
+                created_at=created_at,
+            )
+            for part, (begin, end) in enumerate(ranges)
+            for used in [_numbered(self._chosen[begin:end])]
+        )
+
+    def _ranges(self, plan_bytes: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """First and after-last position of each part."""
+        begin, size, used = 0, 0, set[int]()
+        for position, (chosen, own) in enumerate(zip(self._chosen, self._sizes, strict=True)):
+            needed = own + (0 if chosen in used else plan_bytes[chosen])
+            if position > begin and size + needed > PART_BYTES:
+                yield begin, position
+                begin, size, used = position, 0, set()
+                needed = own + plan_bytes[chosen]
+            size += needed
+            used.add(chosen)
+        if begin < len(self._items):
+            yield begin, len(self._items)
+
+
+def _escaped(text: bytes) -> int:
+    """Bytes of a JSON text within another."""
+    return len(text) + text.count(b'"') + text.count(b"\\")
+
+
+def _numbered(chosen: Sequence[int]) -> dict[int, int]:
+    """The plans that are used, each with its new number."""
+    return {index: number for number, index in enumerate(dict.fromkeys(chosen))}
+
+
+def _misfits(error: ValidationError) -> list[tuple[str | None, str]]:
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return [
+        (".".join(map(str, each["loc"])) or None, each["msg"].removeprefix(_VALUE_ERROR))
+        for each in found
+    ]

@@ -1,0 +1,372 @@
+"""Aggregates in the engine: start, look up, wait, redrive, cancel.
+
+What an aggregate has come to stands in its own history, so that looking needs no worker.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.converter import DataConverter
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from orchestrator.aggregates import (
+    AGGREGATE_WORKFLOW,
+    JOIN_TASKS,
+    REDRIVE,
+    REDRIVE_TASKS,
+    AggregateState,
+    AggregateStatus,
+    Aggregation,
+    FanOut,
+    JoinReport,
+    aggregate_id_of,
+    aggregate_workflow_id,
+    fan_out_of,
+    joined_ids,
+    redrive_of,
+)
+from orchestrator.engine.histories import Histories, WorkflowNotFound
+from orchestrator.engine.record import (
+    MEMO_CREATED_AT,
+    MEMO_FINGERPRINT,
+    STATES,
+    Recorder,
+    moment,
+)
+from orchestrator.engine.rpc import engine_call
+from orchestrator.errors import (
+    AggregateNotFound,
+    EngineRefused,
+    IdempotencyConflict,
+    OrderRefused,
+)
+from orchestrator.joining import gathered, join
+from orchestrator.models import Internal, TaskState
+from orchestrator.routing import WORKFLOW_QUEUE
+
+MAX_RESULT_BYTES = 64 * 1024 * 1024
+"""Of results that one answer holds."""
+LEFT_OUT = "Some results are left out, since they are too large; GET /status has each"
+
+_REPORTS = {JOIN_TASKS, REDRIVE_TASKS}
+_STATES: dict[TaskState, AggregateState] = {
+    TaskState.COMPLETED: AggregateState.COMPLETED,
+    TaskState.FAILED: AggregateState.FAILED,
+    TaskState.CANCELLED: AggregateState.CANCELLED,
+}
+
+
+class _End(Internal):
+    """What the result of an aggregate's workflow says of its end."""
+
+    status: AggregateState
+    reason: str | None = None
+
+
+@dataclass
+class Course:
+    """What the history of an aggregate tells, event by event.
+
+    Args:
+        converter: of the engine's payloads.
+        most_bytes: of reports whose results are kept.
+    """
+
+    converter: DataConverter
+    most_bytes: int = MAX_RESULT_BYTES
+    reports: list[JoinReport] = field(default_factory=list)
+    end: _End | None = None
+    updated_at: datetime | None = None
+    _bytes: int = 0
+    _scheduled: dict[int, str] = field(default_factory=dict)
+
+    async def add(self, event: HistoryEvent) -> None:
+        """The next event, through all runs."""
+        if event.HasField("workflow_execution_started_event_attributes"):
+            self._scheduled.clear()
+        elif event.HasField("activity_task_scheduled_event_attributes"):
+            name = event.activity_task_scheduled_event_attributes.activity_type.name
+            self._scheduled[event.event_id] = name
+        elif event.HasField("activity_task_completed_event_attributes"):
+            done = event.activity_task_completed_event_attributes
+            if self._scheduled.get(done.scheduled_event_id) in _REPORTS:
+                await self._report(done.result.payloads)
+                self.updated_at = moment(event.event_time)
+        else:
+            await self._close(event)
+
+    async def _report(self, payloads: Any) -> None:
+        self._bytes += sum(len(each.data) for each in payloads)
+        report: JoinReport = (await self.converter.decode(payloads, [JoinReport]))[0]
+        if self._bytes > self.most_bytes:
+            bare = tuple(
+                each.model_copy(update={"result": None, "left_out": True})
+                if each.state is TaskState.COMPLETED
+                else each
+                for each in report.outcomes
+            )
+            report = report.model_copy(update={"outcomes": bare})
+        self.reports.append(report)
+
+    async def _close(self, event: HistoryEvent) -> None:
+        if event.HasField("workflow_execution_completed_event_attributes"):
+            payloads = event.workflow_execution_completed_event_attributes.result.payloads
+            self.end = (await self.converter.decode(payloads, [_End]))[0]
+        elif event.HasField("workflow_execution_failed_event_attributes"):
+            failure = event.workflow_execution_failed_event_attributes.failure
+            error = await self.converter.decode_failure(failure)
+            text = error.message if isinstance(error, ApplicationError) else str(error)
+            self.end = _End(status=AggregateState.FAILED, reason=text)
+        elif event.HasField("workflow_execution_terminated_event_attributes"):
+            reason = event.workflow_execution_terminated_event_attributes.reason
+            text = f"Terminated by an operator: {reason or 'no reason given'}"
+            self.end = _End(status=AggregateState.FAILED, reason=text)
+        elif event.HasField("workflow_execution_timed_out_event_attributes"):
+            text = "The engine's execution timeout passed"
+            self.end = _End(status=AggregateState.FAILED, reason=text)
+        elif event.HasField("workflow_execution_canceled_event_attributes"):
+            text = "The aggregate was cancelled"
+            self.end = _End(status=AggregateState.CANCELLED, reason=text)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What an aggregate was asked to join."""
+
+    aggregation: Aggregation
+    fan_out: FanOut | None
+
+    @property
+    def total(self) -> int:
+        return len(joined_ids(self.aggregation, self.fan_out))
+
+
+class Aggregates:
+    """The engine's aggregates, each call bounded by ``rpc_timeout`` seconds.
+
+    Every method raises EngineUnavailable when the engine does not answer. An aggregate's id is the
+    one that the API gave it, or the id of the workflow that somebody started by hand.
+    """
+
+    def __init__(
+        self, client: Client, rpc_timeout: float, most_bytes: int = MAX_RESULT_BYTES
+    ) -> None:
+        self._client = client
+        self._deadline = timedelta(seconds=rpc_timeout)
+        self._most_bytes = most_bytes
+        self._histories = Histories(client, rpc_timeout)
+        self._recorder = Recorder(client.data_converter)
+
+    async def submit(
+        self,
+        aggregate_id: str,
+        aggregation: Aggregation,
+        created_at: datetime,
+        fingerprint: str | None = None,
+    ) -> bool:
+        """Start an aggregate's workflow; False where it exists already.
+
+        Args:
+            aggregate_id: its id.
+            aggregation: what it joins.
+            created_at: when the request came.
+            fingerprint: of the request, when the id was made from an idempotency key.
+
+        Raises:
+            PayloadTooLarge: the engine would refuse the input.
+            IdempotencyConflict: the id exists with another fingerprint.
+        """
+        memo = {MEMO_CREATED_AT: created_at.isoformat()}
+        if fingerprint is not None:
+            memo[MEMO_FINGERPRINT] = fingerprint
+        try:
+            async with engine_call(self._deadline):
+                await self._client.start_workflow(
+                    AGGREGATE_WORKFLOW,
+                    aggregation,
+                    id=aggregate_workflow_id(aggregate_id),
+                    task_queue=WORKFLOW_QUEUE,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    memo=memo,
+                    static_summary=_summary(aggregation),
+                    request_eager_start=True,
+                    rpc_timeout=self._deadline,
+                )
+        except WorkflowAlreadyStartedError:
+            await self.existing(aggregate_id, fingerprint)
+            return False
+        except RPCError as error:
+            raise EngineRefused(f"The engine refuses the aggregate: {error.message}") from None
+        return True
+
+    async def existing(self, aggregate_id: str, fingerprint: str | None) -> None:
+        """Return when the aggregate was asked for before, by the same request.
+
+        Raises:
+            AggregateNotFound: it was not.
+            IdempotencyConflict: the id exists with another fingerprint.
+        """
+        info = await self._find(aggregate_id)
+        memo = await self._recorder.memo(info.memo)
+        if fingerprint is None or memo.get(MEMO_FINGERPRINT) != fingerprint:
+            raise IdempotencyConflict(aggregate_id, "aggregate")
+
+    async def status(self, aggregate_id: str, wait: float = 0) -> AggregateStatus:
+        """What it has come to; with ``wait`` seconds, as soon as it has ended, or then.
+
+        Raises:
+            AggregateNotFound: no such aggregate.
+        """
+        info = await self._find(aggregate_id)
+        if wait > 0 and info.status not in STATES:
+            await self._histories.closing_event(info.execution.workflow_id, wait)
+            info = await self._find(aggregate_id)
+        try:
+            return await self._status(info)
+        except WorkflowNotFound:
+            raise AggregateNotFound(aggregate_id) from None
+
+    async def _status(self, info: WorkflowExecutionInfo) -> AggregateStatus:
+        given, course = (
+            await self._given(info),
+            Course(self._client.data_converter, self._most_bytes),
+        )
+        for run_id in reversed(await self._histories.runs(info.execution)):
+            run = WorkflowExecution(workflow_id=info.execution.workflow_id, run_id=run_id)
+            # The earlier runs have ended: whatever they show is what they are.
+            last = info.history_length if run_id == info.execution.run_id else _ALL
+            async for event in self._histories.events(run, last):
+                await course.add(event)
+        memo = await self._recorder.memo(info.memo)
+        return _answer(info, given, course, memo)
+
+    async def redrive(self, aggregate_id: str) -> AggregateStatus:
+        """Run those of its tasks again that are dead letters, and join them anew.
+
+        Raises:
+            AggregateNotFound: no such aggregate.
+            OrderRefused: it was started with what is no aggregate.
+        """
+        info = await self._find(aggregate_id)
+        given = await self._given(info)
+        if given is None:
+            raise OrderRefused(
+                f"Aggregate '{aggregate_id}' cannot be redriven: its input does not fit", "conflict"
+            )
+        memo = await self._recorder.memo(info.memo)
+        created_at = _created_at(info, given, memo)
+        async with engine_call(self._deadline):
+            await self._client.start_workflow(
+                AGGREGATE_WORKFLOW,
+                redrive_of(given.aggregation, given.fan_out),
+                id=info.execution.workflow_id,
+                task_queue=WORKFLOW_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                start_signal=REDRIVE,
+                memo={MEMO_CREATED_AT: created_at.isoformat()}
+                | {name: memo[name] for name in (MEMO_FINGERPRINT,) if name in memo},
+                static_summary=_summary(given.aggregation),
+                rpc_timeout=self._deadline,
+            )
+        return await self.status(aggregate_id)
+
+    async def cancel(self, aggregate_id: str) -> AggregateStatus:
+        """Join no more, and cancel what the aggregate itself has started; one that has ended stays.
+
+        Raises:
+            AggregateNotFound: no such aggregate.
+        """
+        info = await self._find(aggregate_id)
+        if info.status not in STATES:
+            try:
+                async with engine_call(self._deadline):
+                    await self._client.get_workflow_handle(info.execution.workflow_id).cancel(
+                        rpc_timeout=self._deadline
+                    )
+            except RPCError as error:
+                # It ended in between.
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+        return await self.status(aggregate_id)
+
+    async def _find(self, aggregate_id: str) -> WorkflowExecutionInfo:
+        """The latest run of its workflow."""
+        for workflow_id in (aggregate_workflow_id(aggregate_id), aggregate_id):
+            try:
+                info = (await self._histories.describe(workflow_id)).workflow_execution_info
+            except WorkflowNotFound:
+                continue
+            if info.type.name == AGGREGATE_WORKFLOW:
+                return info
+        raise AggregateNotFound(aggregate_id)
+
+    async def _given(self, info: WorkflowExecutionInfo) -> _Given | None:
+        """What it was asked to join; None where somebody's input is none of that."""
+        event = await self._histories.first(info.execution)
+        started = event.workflow_execution_started_event_attributes
+        try:
+            [found] = await self._client.data_converter.decode(
+                started.input.payloads, [Aggregation]
+            )
+        except (ApplicationError, ValueError):
+            return None
+        if not isinstance(found, Aggregation):
+            return None
+        first_run_id = started.first_execution_run_id
+        return _Given(found, fan_out_of(found, info.execution.workflow_id, first_run_id))
+
+
+_ALL = 2**62
+
+
+def _answer(
+    info: WorkflowExecutionInfo, given: _Given | None, course: Course, memo: dict[str, Any]
+) -> AggregateStatus:
+    outcomes = gathered(course.reports)
+    aggregation = given.aggregation if given else Aggregation()
+    found = join(outcomes, aggregation.policy, given.total if given else 0)
+    created_at = _created_at(info, given, memo)
+    closed = info.status in STATES
+    end = course.end if closed else None
+    state = _STATES[STATES[info.status]] if closed else AggregateState.RUNNING
+    return AggregateStatus(
+        aggregate_id=aggregate_id_of(info.execution.workflow_id),
+        status=end.status if end else state,
+        total_tasks=found.counts.total,
+        completed=found.counts.completed,
+        failed=found.counts.failed,
+        cancelled=found.counts.cancelled,
+        pending=found.counts.pending,
+        results=found.results,
+        errors=found.errors,
+        merged=found.merged,
+        conflicts=found.conflicts,
+        reason=end.reason if end else None,
+        note=LEFT_OUT if any(each.left_out for each in found.results) else None,
+        created_at=created_at,
+        updated_at=moment(info.close_time) if closed else course.updated_at or created_at,
+    )
+
+
+def _created_at(
+    info: WorkflowExecutionInfo, given: _Given | None, memo: dict[str, Any]
+) -> datetime:
+    """When it was asked for; of one that was started by hand its later runs are told."""
+    if created := memo.get(MEMO_CREATED_AT):
+        return datetime.fromisoformat(created)
+    told = given.aggregation.created_at if given else None
+    return told or moment(info.start_time)
+
+
+def _summary(aggregation: Aggregation) -> str:
+    """The one line that stands for an aggregate in the Web UI and ``temporal workflow list``."""
+    fan_out = aggregation.fan_out.total if aggregation.fan_out else aggregation.to_start
+    return f"join of {len(aggregation.task_ids) + fan_out} tasks"

@@ -1,0 +1,398 @@
+"""The items of batches as tasks: what their batch has recorded, or a workflow of their own.
+
+An item's state is found so: an outcome that its batch has recorded; else, if it became a task of
+its own, that workflow; else what the chunk that has it in hand tells; else whether it was
+cancelled. One that failed and is a dead letter may have been run again: that run is the newer word.
+"""
+
+import asyncio
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from pydantic_core import to_json
+from temporalio.api.enums.v1 import PendingWorkflowTaskState, WorkflowExecutionStatus
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
+from temporalio.client import Client
+
+from orchestrator.batches import ItemOutcome, item_id
+from orchestrator.engine.batch_parts import BatchParts, Part, is_started
+from orchestrator.engine.batch_record import BatchRecords, Recorded, RunRecord, outcomes_of
+from orchestrator.engine.histories import WorkflowNotFound
+from orchestrator.engine.listing import STATE_BY_NAME, quoted
+from orchestrator.engine.record import Recorder, Waiting, moment
+from orchestrator.engine.rpc import engine_call
+from orchestrator.errors import TaskNotFound
+from orchestrator.models import Attempt, TaskState, TaskStatus
+from orchestrator.routing import WORKFLOW_TYPE
+
+_SLICE = 50
+"""Items that are looked at together; each outcome may have 2 MB."""
+_AT_ONCE = 8
+_LISTED_AT_ONCE = 200
+_ASKED_SINGLY = 64
+_ERROR_CHARACTERS = 300
+_BESIDE_RESULT_BYTES = 300
+"""What an outcome takes beside its result or error."""
+_SUCCESS = "success"
+_ENDED_EARLY = {
+    WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TERMINATED: (
+        "The batch was terminated by an operator before this task had ended",
+        "Terminated",
+    ),
+    WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TIMED_OUT: (
+        "The engine's execution timeout of the batch passed before this task had ended",
+        "TimedOut",
+    ),
+}
+_FAILED_EARLY = ("The batch failed before this task had ended", "BatchFailed")
+
+OwnStatus = Callable[[str], Awaitable[TaskStatus]]
+"""The status of a task's own workflow; raises TaskNotFound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the record of its batch tells of an item.
+
+    Args:
+        position: of the item.
+        record: of the run that tells it.
+        state: as the batch knows it; None where a workflow of its own does.
+        at: since when.
+        recorded: how it ended, where it did.
+        waiting: what it waits for, in no chunk yet.
+        held: the chunk that it waits in, for a worker to take it.
+        error: why it could not end, and the type of that.
+    """
+
+    position: int
+    record: RunRecord
+    state: TaskState | None
+    at: datetime | None = None
+    recorded: Recorded | None = None
+    waiting: Waiting = field(default_factory=Waiting)
+    held: PendingActivityInfo | None = None
+    error: tuple[str, str] | None = None
+
+    @property
+    def may_be_newer(self) -> bool:
+        """Whether the item may have been run again."""
+        return self.recorded is not None and self.recorded.dead_letter
+
+    def needs_asking(self, again: Collection[int] | None = None) -> bool:
+        """Whether a workflow of its own has the last word; ``again`` are those run again."""
+        if self.state is None:
+            return True
+        return self.may_be_newer and (again is None or self.position in again)
+
+    def may_be(self, state: TaskState | None) -> bool:
+        """Whether the item may be in that state; None stands for any."""
+        return state is None or self.state in {None, state} or self.may_be_newer
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An item's status, with what it waits for; ``own`` says that its own workflow tells it."""
+
+    status: TaskStatus
+    waiting: Waiting = field(default_factory=Waiting)
+    own: bool = False
+
+
+class BatchItems:
+    """Looks items up.
+
+    Every method raises EngineUnavailable when the engine does not answer.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        parts: BatchParts,
+        records: BatchRecords,
+        own: OwnStatus,
+        rpc_timeout: float,
+    ) -> None:
+        self._client = client
+        self._parts = parts
+        self._records = records
+        self._own = own
+        self._recorder = Recorder(client.data_converter)
+        self._deadline = timedelta(seconds=rpc_timeout)
+
+    async def item(self, batch_id: str, position: int) -> Seen:
+        """One item.
+
+        Raises:
+            BatchNotFound: no such batch.
+            TaskNotFound: no such item in it.
+        """
+        part = await self._parts.holding(batch_id, position)
+        told = (await self._told(part, [position])).get(position) if part else None
+        seen = await self._seen(part, told) if part and told else None
+        if seen is None:
+            raise TaskNotFound(item_id(batch_id, position))
+        return seen
+
+    async def outcomes(
+        self, parts: Iterable[Part], positions: Iterable[int], most_bytes: int
+    ) -> dict[int, TaskStatus]:
+        """Those of the items that have ended; not all, where they have more bytes together."""
+        ended: dict[int, TaskStatus] = {}
+        wanted = sorted(set(positions))
+        size = 0
+        for part in parts:
+            rest = iter([each for each in wanted if each in part.positions])
+            while taken := list(islice(rest, _SLICE)):
+                await asyncio.sleep(0)  # many items must not hold up other requests
+                told = await self._told(part, taken)
+                async for position, seen in self._each_seen(part, await self._closed(part, told)):
+                    if seen.status.status.is_final:
+                        ended[position] = seen.status
+                        size += _size(told[position], seen)
+                    if size > most_bytes:
+                        return ended
+        return ended
+
+    async def walk(
+        self, part: Part, positions: Sequence[int], state: TaskState | None
+    ) -> AsyncIterator[tuple[int, Seen, int]]:
+        """Items of one part in their order, each with its position and bytes.
+
+        Whether one was run again is taken from the engine's lists, which lag by some 100 ms.
+
+        Args:
+            part: that has them.
+            positions: of those that are looked at.
+            state: of those that are wanted; None wants all. Some others may be among them.
+        """
+        rest = iter(positions)
+        while taken := list(islice(rest, _SLICE)):
+            await asyncio.sleep(0)  # many items must not hold up other requests
+            found = await self._told(part, taken)
+            told = [found[each] for each in taken if each in found and found[each].may_be(state)]
+            doubtful = [each.position for each in told if each.may_be_newer]
+            again = await self._listed(part.batch_id, doubtful)
+            async for position, seen in self._each_seen(part, told, again):
+                yield position, seen, _size(found[position], seen)
+
+    async def _each_seen(
+        self, part: Part, told: Sequence[Told], again: frozenset[int] | None = None
+    ) -> AsyncIterator[tuple[int, Seen]]:
+        """The items that are still known, a few asked for at once.
+
+        ``again`` are those that may have been run again; None asks for each that may have.
+        """
+        for begin in range(0, len(told), _AT_ONCE):
+            group = told[begin : begin + _AT_ONCE]
+            asked = [each for each in group if each.needs_asking(again)]
+            answers = await asyncio.gather(*(self._seen(part, each) for each in asked))
+            seen = {each.position: answer for each, answer in zip(asked, answers, strict=True)}
+            for each in group:
+                position = each.position
+                found = seen[position] if position in seen else Seen(_status(part, each))
+                if found is not None:
+                    yield position, found
+
+    async def _seen(self, part: Part, told: Told) -> Seen | None:
+        """The item's status; None if it was a task of its own which the engine has deleted."""
+        if told.needs_asking():
+            try:
+                status = await self._own(item_id(part.batch_id, told.position))
+            except TaskNotFound:
+                if told.state is None and part.closed is TaskState.COMPLETED:
+                    return None
+                if told.state is None and part.closed:
+                    told = _cut_short(part, told.record, told.position)
+            else:
+                return Seen(status.model_copy(update={"batch_id": part.batch_id}), own=True)
+        waiting = await self._recorder.waiting(told.held) if told.held else told.waiting
+        return Seen(_status(part, told), waiting)
+
+    async def _told(self, part: Part, positions: Sequence[int]) -> dict[int, Told]:
+        """What the batch's record tells of the items; of some it may tell nothing."""
+        info = part.info
+        try:
+            found = await self._records.find(part.execution, info.history_length, positions)
+        except WorkflowNotFound:
+            return {}
+        chunks: dict[str, Mapping[int, Recorded]] = {}
+        told = {}
+        for position, record in found.items():
+            chunk = record.chunk_of(position) or ""
+            if chunk in part.chunks and chunk not in chunks:
+                chunks[chunk] = outcomes_of(await self._parts.report(part.chunks[chunk]))
+            told[position] = tell(part, record, position, chunks)
+        return told
+
+    async def _closed(self, part: Part, told: Mapping[int, Told]) -> list[Told]:
+        """Without those whose own workflow is open, as far as the engine's lists tell."""
+        own = [each.position for each in told.values() if each.state is None]
+        closed = frozenset(own)
+        if len(own) > _ASKED_SINGLY:
+            names = ", ".join(quoted(name) for name in STATE_BY_NAME)
+            clause = f"ExecutionStatus IN ({names})"
+            closed = await self._listed(part.batch_id, own, clause)
+        return [
+            each
+            for position, each in sorted(told.items())
+            if each.state is not None or position in closed
+        ]
+
+    async def _listed(
+        self, batch_id: str, positions: Sequence[int], clause: str = ""
+    ) -> frozenset[int]:
+        """Those of the items for which the engine lists a workflow of their own."""
+        found: set[str] = set()
+        by_id = {item_id(batch_id, position): position for position in positions}
+        ids = iter(by_id)
+        while taken := list(islice(ids, _LISTED_AT_ONCE)):
+            among = f"WorkflowId IN ({', '.join(map(quoted, taken))})"
+            query = " AND ".join(filter(None, (f"WorkflowType = '{WORKFLOW_TYPE}'", among, clause)))
+            request = ListWorkflowExecutionsRequest(
+                namespace=self._client.namespace, page_size=len(taken), query=query
+            )
+            while True:
+                async with engine_call(self._deadline):
+                    answer = await self._client.workflow_service.list_workflow_executions(
+                        request, retry=True, timeout=self._deadline
+                    )
+                found.update(each.execution.workflow_id for each in answer.executions)
+                if not answer.next_page_token:
+                    break
+                request.next_page_token = answer.next_page_token
+        return frozenset(by_id[each] for each in found)
+
+
+def tell(
+    part: Part, record: RunRecord, position: int, chunks: Mapping[str, Mapping[int, Recorded]]
+) -> Told:
+    """What is known of an item.
+
+    Args:
+        part: of the batch.
+        record: of the run that tells of the item.
+        position: of the item.
+        chunks: the outcomes that chunks under way have told, by activity id.
+    """
+    if recorded := record.outcomes.get(position):
+        return Told(position, record, recorded.state, recorded=recorded)
+    if position in record.own:
+        return Told(position, record, None)
+    if part.closed:
+        return _cut_short(part, record, position)
+    if chunk := record.chunk_of(position):
+        return _in_hand(part, record, position, chunk, chunks.get(chunk, {}))
+    if cancelled_at := record.cancelled.get(position):
+        return Told(position, record, TaskState.CANCELLED, cancelled_at)
+    state = TaskState.RUNNING if position in record.begun else TaskState.QUEUED
+    return Told(position, record, state, waiting=_in_batch(part))
+
+
+def _cut_short(part: Part, record: RunRecord, position: int) -> Told:
+    """An item without an outcome, in a batch that has ended."""
+    at = moment(part.info.close_time)
+    if position in record.cancelled or part.closed is TaskState.CANCELLED:
+        return Told(position, record, TaskState.CANCELLED, record.cancelled.get(position, at))
+    error = _ENDED_EARLY.get(part.info.status, _FAILED_EARLY)
+    return Told(position, record, TaskState.FAILED, at, error=error)
+
+
+def _in_hand(
+    part: Part, record: RunRecord, position: int, chunk: str, told: Mapping[int, Recorded]
+) -> Told:
+    """An item of a chunk that is under way."""
+    if recorded := told.get(position):
+        return Told(position, record, recorded.state, recorded=recorded)
+    activity = part.chunks.get(chunk)
+    # Its end is known to the engine, but stands in no event yet.
+    if activity is None:
+        return Told(position, record, TaskState.RUNNING)
+    if is_started(activity):
+        return Told(position, record, TaskState.RUNNING, moment(activity.last_started_time))
+    return Told(position, record, TaskState.QUEUED, held=activity)
+
+
+def _in_batch(part: Part) -> Waiting:
+    """What an item waits for that is in no chunk yet."""
+    task = part.described.pending_workflow_task
+    if task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED:
+        return Waiting(queue=part.info.task_queue, since=moment(task.scheduled_time))
+    return Waiting()
+
+
+def _status(part: Part, told: Told) -> TaskStatus:
+    request, entry = told.record.item(told.position)
+    fields: dict[str, Any] = {
+        "task_id": item_id(part.batch_id, told.position),
+        "status": told.state or TaskState.RUNNING,
+        "pattern": request.pattern,
+        "priority": request.priority,
+        "tenant": request.tenant,
+        "created_at": part.created_at,
+        "updated_at": told.at or part.created_at,
+        "batch_id": part.batch_id,
+    }
+    if entry is not None:
+        fields |= {
+            "agent": entry.plan.agent,
+            "priority": entry.plan.priority,
+            "chosen_by": entry.plan.chosen_by,
+        }
+    if told.error is not None:
+        fields["error"], fields["error_type"] = told.error
+    if told.recorded is not None:
+        fields |= _ended(told.recorded.agent, told.recorded.read())
+    return TaskStatus(**fields)
+
+
+def _ended(agent: str, outcome: ItemOutcome) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "agent": agent,
+        "updated_at": outcome.at,
+        "error": outcome.error,
+        "error_type": outcome.error_type,
+        "execution_time": outcome.seconds,
+        "attempts": outcome.attempt or 0,
+        "dead_letter": outcome.dead_letter or None,
+    }
+    if outcome.state is TaskState.COMPLETED:
+        fields["result"] = outcome.result
+    if outcome.attempt is not None:
+        fields["attempt_history"] = (_attempt(agent, outcome, outcome.attempt),)
+    return fields
+
+
+def _attempt(agent: str, outcome: ItemOutcome, number: int) -> Attempt:
+    seconds = outcome.seconds or 0
+    return Attempt(
+        attempt=number,
+        agent=agent,
+        instance=outcome.instance,
+        outcome=_SUCCESS
+        if outcome.state is TaskState.COMPLETED
+        else outcome.error_type or outcome.state,
+        seconds=seconds,
+        status=outcome.status,
+        at=outcome.at - timedelta(seconds=seconds),
+        error=outcome.error[:_ERROR_CHARACTERS] if outcome.error else None,
+    )
+
+
+def _size(told: Told, seen: Seen) -> int:
+    """About how many bytes a result has."""
+    if told.recorded is not None and not seen.own:
+        return max(0, len(told.recorded.outcome) - _BESIDE_RESULT_BYTES)
+    return len(to_json(seen.status.result))

@@ -1,0 +1,213 @@
+"""The workflows that a batch is made of, as the engine describes them."""
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflow.v1 import PendingActivityInfo, WorkflowExecutionInfo
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
+from temporalio.converter import DataConverter
+
+from orchestrator.batches import (
+    BATCH_WORKFLOW,
+    MEMO_STARTS,
+    MEMO_TALLY,
+    RUN_CHUNK,
+    BatchTally,
+    ChunkReport,
+    part_id,
+)
+from orchestrator.engine.batch_record import BatchRecords
+from orchestrator.engine.histories import Histories, WorkflowNotFound
+from orchestrator.engine.record import MEMO_CREATED_AT, STATES, Recorder, moment
+from orchestrator.errors import BatchNotFound
+from orchestrator.models import Internal, TaskState
+
+M = TypeVar("M", bound=Internal)
+_SCHEDULED = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+
+
+class _End(Internal):
+    """What is read of an ItemOutcome where only numbers are wanted."""
+
+    state: TaskState
+
+
+class _Ends(Internal):
+    """The same of a ChunkReport."""
+
+    outcomes: tuple[_End, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a batch.
+
+    Args:
+        batch_id: of the whole.
+        number: the first is 0.
+        first: the position of its first item.
+        described: its workflow.
+        memo: of that, decoded.
+        tally: how its items have ended, as it has counted them.
+    """
+
+    batch_id: str
+    number: int
+    first: int
+    described: DescribeWorkflowExecutionResponse
+    memo: Mapping[str, Any]
+    tally: BatchTally
+
+    @property
+    def info(self) -> WorkflowExecutionInfo:
+        """What lists show of its workflow."""
+        return self.described.workflow_execution_info
+
+    @property
+    def execution(self) -> WorkflowExecution:
+        """Its workflow, with the latest run."""
+        return self.info.execution
+
+    @property
+    def closed(self) -> TaskState | None:
+        """How its workflow has ended; None while it is open."""
+        return STATES.get(self.info.status)
+
+    @property
+    def positions(self) -> range:
+        """Of its items."""
+        return range(self.first, self.first + self.tally.total)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The first position of every part, as part 0 tells."""
+        return tuple(self.memo.get(MEMO_STARTS, (0,)))
+
+    @property
+    def created_at(self) -> datetime:
+        """When the batch was accepted."""
+        created = self.memo.get(MEMO_CREATED_AT)
+        return datetime.fromisoformat(created) if created else moment(self.info.start_time)
+
+    @cached_property
+    def chunks(self) -> Mapping[str, PendingActivityInfo]:
+        """What is under way, by activity id."""
+        return {
+            each.activity_id: each
+            for each in self.described.pending_activities
+            if each.activity_type.name == RUN_CHUNK
+        }
+
+    @property
+    def updated_at(self) -> datetime:
+        """When it ended, or last told of something."""
+        if self.closed:
+            return moment(self.info.close_time)
+        told = [
+            stamp
+            for each in self.chunks.values()
+            for stamp in (each.last_started_time, each.last_heartbeat_time)
+            if stamp.seconds
+        ]
+        return max(moment(stamp) for stamp in (self.info.start_time, *told))
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything has been done for any item."""
+        return bool(
+            self.tally.pending < self.tally.total
+            or self.described.pending_children
+            or any(map(is_started, self.chunks.values()))
+        )
+
+
+class BatchParts:
+    """Finds the parts of batches.
+
+    Every method raises EngineUnavailable when the engine does not answer, and BatchNotFound.
+    """
+
+    def __init__(
+        self, histories: Histories, records: BatchRecords, converter: DataConverter
+    ) -> None:
+        self._histories = histories
+        self._records = records
+        self._converter = converter
+        self._recorder = Recorder(converter)
+
+    async def all(self, batch_id: str) -> list[Part]:
+        """Every part; without those that the engine has deleted already."""
+        lead = await self.lead(batch_id)
+        starts = lead.starts
+        further = await asyncio.gather(
+            *(self._part(batch_id, number, starts[number]) for number in range(1, len(starts)))
+        )
+        return [lead, *filter(None, further)]
+
+    async def lead(self, batch_id: str) -> Part:
+        """The first part, which stands for the batch."""
+        part = await self._part(batch_id, 0, 0)
+        if part is None:
+            raise BatchNotFound(batch_id)
+        return part
+
+    async def holding(self, batch_id: str, position: int) -> Part | None:
+        """The part that has an item; None if there is no such item."""
+        part: Part | None = await self.lead(batch_id)
+        assert part is not None  # noqa: S101 - or it would have been raised
+        number = bisect_right(part.starts, position) - 1
+        if number > 0:
+            part = await self._part(batch_id, number, part.starts[number])
+        return part if part and position in part.positions else None
+
+    async def report(self, chunk: PendingActivityInfo) -> ChunkReport:
+        """What a chunk under way has told."""
+        return await self._told(chunk, ChunkReport) or ChunkReport(agent="")
+
+    async def states(self, chunk: PendingActivityInfo) -> list[TaskState]:
+        """How the items have ended of which a chunk under way has told."""
+        ends = await self._told(chunk, _Ends)
+        return [each.state for each in ends.outcomes] if ends else []
+
+    async def _told(self, chunk: PendingActivityInfo, kind: type[M]) -> M | None:
+        payloads = chunk.heartbeat_details.payloads
+        return (await self._converter.decode(payloads, [kind]))[0] if payloads else None
+
+    async def _part(self, batch_id: str, number: int, first: int) -> Part | None:
+        try:
+            described = await self._histories.describe(part_id(batch_id, number))
+            info = described.workflow_execution_info
+            if info.type.name != BATCH_WORKFLOW:
+                return None
+            memo = await self._recorder.memo(info.memo)
+            tally = _tally(memo) or await self._uncounted(described)
+        except WorkflowNotFound:
+            return None
+        return Part(batch_id, number, first, described, memo, tally)
+
+    async def _uncounted(self, described: DescribeWorkflowExecutionResponse) -> BatchTally:
+        """Of a batch that was started by hand, until it has counted for itself."""
+        info = described.workflow_execution_info
+        record = await self._records.latest(info.execution, info.history_length)
+        return BatchTally(total=record.total)
+
+
+def is_started(chunk: PendingActivityInfo) -> bool:
+    """Whether a worker has it in hand."""
+    return chunk.state != _SCHEDULED and not chunk.paused
+
+
+def _tally(memo: Mapping[str, Any]) -> BatchTally | None:
+    try:
+        tally = BatchTally.model_validate(memo.get(MEMO_TALLY))
+    except ValidationError:
+        return None
+    return tally if tally.total else None

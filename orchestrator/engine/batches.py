@@ -1,0 +1,355 @@
+"""Batches in the engine: hand in, follow, read the results, cancel."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from orchestrator.batches import (
+    BATCH_WORKFLOW,
+    CANCEL_ITEMS,
+    MEMO_STARTS,
+    MEMO_TALLY,
+    Batch,
+    BatchPage,
+    BatchStatus,
+    BatchTally,
+    item_id,
+    part_id,
+)
+from orchestrator.engine.batch_counts import BatchCounts
+from orchestrator.engine.batch_items import BatchItems, OwnStatus, Seen
+from orchestrator.engine.batch_parts import BatchParts
+from orchestrator.engine.batch_record import BatchRecords
+from orchestrator.engine.histories import Histories, WorkflowNotFound
+from orchestrator.engine.listing import InvalidCursor, decoded, encoded
+from orchestrator.engine.record import MEMO_CREATED_AT, MEMO_FINGERPRINT, Recorder
+from orchestrator.engine.rpc import engine_call
+from orchestrator.errors import (
+    BatchNotFound,
+    EngineRefused,
+    IdempotencyConflict,
+    TaskNotFound,
+)
+from orchestrator.models import TaskState, TaskStatus
+from orchestrator.routing import WORKFLOW_QUEUE
+
+PAGE_BYTES = 1_500_000
+"""Of the results of one page, the first of them set aside."""
+OUTCOME_BYTES = 8_000_000
+"""Of the results that are answered at once to whoever joins them."""
+_LOOKED_AT = 1_000
+"""Items with a workflow of their own that one page asks for at most."""
+_PARTS_AT_ONCE = 4
+_CURSOR = b"batch:"
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+
+
+@dataclass(frozen=True)
+class SubmittedBatch:
+    """What became of a batch handed in; ``created`` is False when it existed before."""
+
+    status: BatchStatus
+    created: bool
+
+
+class Batches:
+    """The engine's batches, each call bounded by ``rpc_timeout`` seconds.
+
+    ``own`` gives the status of a task that has a workflow of its own. Every method raises
+    EngineUnavailable when the engine does not answer. Looking needs no worker.
+    """
+
+    def __init__(self, client: Client, rpc_timeout: float, own: OwnStatus) -> None:
+        self._client = client
+        self._deadline = timedelta(seconds=rpc_timeout)
+        self._histories = Histories(client, rpc_timeout)
+        self._recorder = Recorder(client.data_converter)
+        records = BatchRecords(self._histories, client.data_converter)
+        self._parts = BatchParts(self._histories, records, client.data_converter)
+        self._items = BatchItems(client, self._parts, records, own, rpc_timeout)
+        self._counts = BatchCounts(client, self._parts, self._histories, rpc_timeout)
+
+    async def submit(
+        self, batch_id: str, parts: Sequence[Batch], fingerprint: str | None = None
+    ) -> SubmittedBatch:
+        """Start the batch: its further parts, which wait, then the one that lets them begin.
+
+        Args:
+            batch_id: the workflow's id.
+            parts: with ``created_at``, in their order.
+            fingerprint: of the request, when the id was made from an idempotency key.
+
+        Raises:
+            PayloadTooLarge: the engine would refuse the input.
+            IdempotencyConflict: the id exists with another fingerprint.
+        """
+        if fingerprint is not None and len(parts) > 1:
+            try:
+                return await self.existing(batch_id, fingerprint)
+            except BatchNotFound:
+                pass
+        total = sum(len(part.items) for part in parts)
+        try:
+            await self._start_further(batch_id, parts, total)
+            await self._start(
+                batch_id,
+                parts[0],
+                static_summary=f"{total:,} tasks",
+                memo=_memo(parts[0], fingerprint),
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                request_eager_start=True,
+            )
+        except WorkflowAlreadyStartedError:
+            return await self.existing(batch_id, fingerprint)
+        except RPCError as error:
+            raise EngineRefused(f"The engine refuses the batch: {error.message}") from None
+        created_at = parts[0].created_at
+        assert created_at is not None  # noqa: S101 - as the caller has promised
+        status = BatchStatus(
+            batch_id=batch_id,
+            status=TaskState.QUEUED,
+            total=total,
+            pending=total,
+            created_at=created_at,
+            updated_at=created_at,
+        )
+        return SubmittedBatch(status, created=True)
+
+    async def _start_further(self, batch_id: str, parts: Sequence[Batch], total: int) -> None:
+        turn = asyncio.Semaphore(_PARTS_AT_ONCE)
+
+        async def one(part: Batch) -> None:
+            async with turn:
+                await self._start(
+                    part_id(batch_id, part.part),
+                    part,
+                    static_summary=f"{len(part.items):,} of {total:,} tasks of batch {batch_id}",
+                    memo=_memo(part, None),
+                    # One that was never released may be started again.
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                )
+
+        await asyncio.gather(*map(one, parts[1:]))
+
+    async def _start(self, workflow_id: str, part: Batch, **chosen: Any) -> None:
+        async with engine_call(self._deadline):
+            await self._client.start_workflow(
+                BATCH_WORKFLOW,
+                part,
+                id=workflow_id,
+                task_queue=WORKFLOW_QUEUE,
+                rpc_timeout=self._deadline,
+                **chosen,
+            )
+
+    async def existing(self, batch_id: str, fingerprint: str | None) -> SubmittedBatch:
+        """The answer that the batch got when it was handed in first.
+
+        Raises:
+            BatchNotFound: it was not.
+            IdempotencyConflict: the id exists with another fingerprint.
+        """
+        parts = await self._parts.all(batch_id)
+        if fingerprint is None or parts[0].memo.get(MEMO_FINGERPRINT) != fingerprint:
+            raise IdempotencyConflict(batch_id, "batch")
+        total = sum(part.tally.total for part in parts)
+        status = BatchStatus(
+            batch_id=batch_id,
+            status=TaskState.QUEUED,
+            total=total,
+            pending=total,
+            created_at=parts[0].created_at,
+            updated_at=parts[0].created_at,
+        )
+        return SubmittedBatch(status, created=False)
+
+    async def status(self, batch_id: str, wait: float = 0) -> BatchStatus:
+        """How many items have ended, and how; with ``wait`` seconds once all have, or then.
+
+        Raises:
+            BatchNotFound: no such batch.
+        """
+        end = time.monotonic() + wait
+        status = await self._counts.status(batch_id)
+        if status.status.is_final or wait <= 0:
+            return status
+        try:
+            await self._histories.closing_event(batch_id, wait)
+        except WorkflowNotFound:
+            raise BatchNotFound(batch_id) from None
+        status = await self._counts.status(batch_id)
+        # Items that were redriven go on when the batch itself has ended.
+        while not status.status.is_final and time.monotonic() < end:
+            await asyncio.sleep(min(_LONGEST_PAUSE, max(0, end - time.monotonic())))
+            status = await self._counts.status(batch_id)
+        return status
+
+    async def item(self, batch_id: str, position: int) -> TaskStatus:
+        """One item, as GET /status shows it.
+
+        Raises:
+            TaskNotFound: no such batch, or no such item in it.
+        """
+        return (await self.look(batch_id, position)).status
+
+    async def look(self, batch_id: str, position: int, wait: float = 0) -> Seen:
+        """One item and what it waits for; with ``wait`` seconds once it has ended, or then.
+
+        Raises:
+            TaskNotFound: no such batch, or no such item in it.
+        """
+        end, pause = time.monotonic() + wait, _SHORTEST_PAUSE
+        while True:
+            try:
+                seen = await self._items.item(batch_id, position)
+            except BatchNotFound:
+                raise TaskNotFound(item_id(batch_id, position)) from None
+            left = end - time.monotonic()
+            if seen.own or seen.status.status.is_final or left <= 0:
+                return seen
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    async def outcomes(self, batch_id: str, positions: Iterable[int]) -> dict[int, TaskStatus]:
+        """Those of the items that have ended, by position.
+
+        Where their results have more than OUTCOME_BYTES together only the first are answered; ask
+        again for the rest.
+
+        Raises:
+            BatchNotFound: no such batch.
+        """
+        parts = await self._parts.all(batch_id)
+        return await self._items.outcomes(parts, positions, OUTCOME_BYTES)
+
+    async def page(
+        self,
+        batch_id: str,
+        size: int,
+        cursor: str | None = None,
+        state: TaskState | None = None,
+    ) -> tuple[list[TaskStatus], str | None]:
+        """Items in the order of their positions, and the cursor of the next page.
+
+        A page may hold fewer than ``size``: its results have at most PAGE_BYTES beside the first.
+        Whether an item was run again is taken from the engine's lists, which lag by some 100 ms.
+
+        Raises:
+            BatchNotFound: no such batch.
+            InvalidCursor: the cursor is not one of ours.
+        """
+        start = _position(cursor)
+        page: list[TaskStatus] = []
+        held = asked = 0
+        for part in await self._parts.all(batch_id):
+            positions = [each for each in part.positions if each >= start]
+            async for position, seen, size_bytes in self._items.walk(part, positions, state):
+                asked += seen.own
+                wanted = state in {None, seen.status.status}
+                full = len(page) == size or (page and held + size_bytes > PAGE_BYTES)
+                if asked > _LOOKED_AT or (wanted and full):
+                    return page, encoded(_CURSOR + str(position).encode())
+                if wanted:
+                    held += size_bytes if page else 0
+                    page.append(seen.status)
+        return page, None
+
+    async def list(self, size: int, cursor: str | None = None) -> BatchPage:
+        """Batches, newest first. Lists lag behind what happens by some 100 ms.
+
+        Raises:
+            InvalidCursor: the cursor is not one of ours.
+        """
+        request = ListWorkflowExecutionsRequest(
+            namespace=self._client.namespace,
+            page_size=size,
+            next_page_token=decoded(cursor),
+            query=f"WorkflowType = '{BATCH_WORKFLOW}' AND ExecutionStatus != 'ContinuedAsNew'",
+        )
+        async with engine_call(self._deadline):
+            answer = await self._client.workflow_service.list_workflow_executions(
+                request, retry=True, timeout=self._deadline
+            )
+        found = []
+        for info in answer.executions:
+            memo = await self._recorder.memo(info.memo)
+            # Further parts have none.
+            if MEMO_STARTS in memo:
+                found.append(await self._listed(info.execution.workflow_id))
+        batches = tuple(each for each in found if each is not None)
+        return BatchPage(batches=batches, next_cursor=encoded(answer.next_page_token))
+
+    async def _listed(self, batch_id: str) -> BatchStatus | None:
+        try:
+            return await self._counts.status(batch_id)
+        except BatchNotFound:
+            return None
+
+    async def cancel(self, batch_id: str) -> BatchStatus:
+        """Ask it to end, and its calls in flight; what has ended stays as it is.
+
+        Raises:
+            BatchNotFound: no such batch.
+        """
+        await self._parts.lead(batch_id)
+        await self._tell(self._client.get_workflow_handle(batch_id).cancel)
+        return await self._counts.status(batch_id)
+
+    async def cancel_item(self, batch_id: str, position: int) -> TaskStatus:
+        """Cancel an item that is not under way; one that has ended, or is, stays as it is.
+
+        Raises:
+            TaskNotFound: no such batch, or no such item in it.
+        """
+        seen = await self.look(batch_id, position)
+        if seen.status.status.is_final:
+            return seen.status
+        if seen.own:
+            await self._tell(self._client.get_workflow_handle(seen.status.task_id).cancel)
+        else:
+            part = await self._parts.holding(batch_id, position)
+            workflow_id = part.execution.workflow_id if part else batch_id
+            handle = self._client.get_workflow_handle(workflow_id)
+            await self._tell(handle.signal, CANCEL_ITEMS, [position])
+        return await self.item(batch_id, position)
+
+    async def _tell(self, order: Any, *arguments: Any) -> None:
+        """Give a workflow an order; one that has ended needs none."""
+        try:
+            async with engine_call(self._deadline):
+                await order(*arguments, rpc_timeout=self._deadline)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+
+
+def _memo(part: Batch, fingerprint: str | None) -> dict[str, Any]:
+    memo: dict[str, Any] = {MEMO_TALLY: BatchTally(total=len(part.items))}
+    if part.created_at is not None:
+        memo[MEMO_CREATED_AT] = part.created_at.isoformat()
+    if part.part == 0:
+        memo[MEMO_STARTS] = list(part.starts)
+    if fingerprint is not None:
+        memo[MEMO_FINGERPRINT] = fingerprint
+    return memo
+
+
+def _position(cursor: str | None) -> int:
+    token = decoded(cursor)
+    if cursor is None:
+        return 0
+    kind, _, position = token.partition(_CURSOR)
+    if kind or not position.isdigit():
+        raise InvalidCursor(cursor)
+    return int(position)

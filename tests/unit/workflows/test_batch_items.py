@@ -1,0 +1,357 @@
+"""The items of a batch in its workflow: each ends once, and none is under way twice."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from orchestrator.batches import Batch, BatchPlan, BatchTally, Unfinished
+from orchestrator.models import Begun, Progress, Route, TaskState
+from orchestrator.routing import agent_queue, led_by
+from tests.support.plans import AGENT, plan
+from workflows import batch_items
+from workflows.batch_items import Items
+
+BATCH_ID = "nightly"
+CREATED_AT = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
+SECOND = Route(agent="second", endpoint="/read", task_queue=agent_queue("second"))
+ENDS = (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
+
+
+def text(position: int) -> str:
+    """An item that tells its place."""
+    return f'{{"pattern":"read","payload":{{"n":{position}}}}}'
+
+
+def batch(*chosen: int, plans: tuple[BatchPlan, ...] = (), **fields: Any) -> Batch:
+    """An item for each plan that is named by its number."""
+    return Batch(
+        plans=plans or (BatchPlan(plan=plan()), BatchPlan(plan=plan(priority=5))),
+        items=tuple(text(position) for position in range(len(chosen))),
+        chosen=chosen,
+        **fields,
+    )
+
+
+def items_of(given: Batch) -> Items:
+    """The bookkeeping of it."""
+    return Items(given, BATCH_ID, CREATED_AT)
+
+
+def unfinished(position: int, pause: float = 1.5) -> Unfinished:
+    """An item that was tried once."""
+    return Unfinished(position=position, progress=Progress(sent=1, made=1), pause=pause)
+
+
+def taken(items: Items) -> list[tuple[int, tuple[int, ...]]]:
+    """All chunks that can be taken."""
+    found = []
+    while chunk := items.next_chunk():
+        found.append((chunk[0], chunk[2]))
+    return found
+
+
+def test_a_chunk_holds_items_of_one_plan() -> None:
+    """In the order of their positions."""
+    assert [(0, (0, 2, 4)), (1, (1, 3))] == taken(items_of(batch(0, 1, 0, 1, 0)))
+
+
+def test_a_chunk_has_at_most_so_many_items() -> None:
+    """The rest is taken next."""
+    many = batch_items.CHUNK_ITEMS + 1
+    assert [batch_items.CHUNK_ITEMS, 1] == [
+        len(positions) for _, positions in taken(items_of(batch(*[0] * many)))
+    ]
+
+
+def test_a_chunk_has_at_most_so_many_bytes() -> None:
+    """But for one item that is larger by itself."""
+    sizes = [0.6, 0.3, 0.2, 1.5, 0.1]
+    given = batch(*[0] * len(sizes)).model_copy(
+        update={"items": tuple("x" * int(each * batch_items.CHUNK_BYTES) for each in sizes)}
+    )
+    assert [(0, (0, 1)), (0, (2,)), (0, (3,)), (0, (4,))] == taken(items_of(given))
+
+
+def test_items_that_were_not_begun_wait_before_the_others() -> None:
+    """In their order."""
+    items = items_of(batch(0, 0, 0, 0))
+    chosen, _, positions = items.next_chunk() or (0, None, ())
+    items.give_back(chosen, positions[1:])
+    assert [(0, (1, 2, 3))] == taken(items)
+
+
+def test_items_that_are_to_go_alone_are_in_no_chunk() -> None:
+    """They are taken one by one, those that were begun before the others."""
+    items = items_of(batch(0, 1, 1, plans=(BatchPlan(plan=plan()), _alone())))
+    _, _, positions = items.next_chunk() or (0, None, ())
+    items.go_on(plan(), unfinished(0))
+    first, second, third, fourth = (items.next_alone() for _ in range(4))
+    assert (0,) == positions
+    assert first == (plan(), 0, Begun(progress=Progress(sent=1, made=1), pause=1.5))
+    assert [(1, None), (2, None)] == [each[1:] for each in (second, third) if each]
+    assert fourth is None
+
+
+def test_an_item_ends_once() -> None:
+    """A second word about it changes nothing."""
+    items = items_of(batch(0, 0))
+    ends = [items.end(0, TaskState.COMPLETED), items.end(0, TaskState.FAILED)]
+    assert [True, False] == ends
+    assert BatchTally(total=2, completed=1) == items.tally
+
+
+def test_cancelled_items_are_not_begun() -> None:
+    """One that is under way goes on, and is begun no more when it is given back."""
+    items = items_of(batch(0, 0, 1))
+    chosen, _, positions = items.next_chunk() or (0, None, ())
+    items.cancel([1, 2])
+    assert BatchTally(total=3, cancelled=1) == items.tally
+    items.give_back(chosen, positions)
+    assert BatchTally(total=3, cancelled=2) == items.tally
+    assert [(0, (0,))] == taken(items)
+
+
+def test_an_item_that_is_cancelled_before_it_goes_on_alone_does_not() -> None:
+    """What it was tried is lost with it."""
+    items = items_of(batch(0))
+    items.next_chunk()
+    items.cancel([0])
+    items.go_on(plan(), unfinished(0))
+    assert (None, BatchTally(total=1, cancelled=1)) == (items.next_alone(), items.tally)
+
+
+def test_a_cancelled_item_that_was_to_go_on_stays_cancelled_in_the_next_run() -> None:
+    """The wish is carried out before the rest is handed on."""
+    items = items_of(batch(0, 0))
+    items.next_chunk()
+    items.cancel([0])
+    items.go_on(plan(), unfinished(0))
+    items.go_on(plan(), unfinished(1))
+    items.drop_unwanted()
+    after = items_of(items.rest())
+    found = after.next_alone()
+    assert (1, None) == (found and found[1], after.next_alone())
+    assert BatchTally(total=2, cancelled=1) == after.tally
+
+
+def test_an_item_that_another_agent_has_tried_goes_on_there_in_the_next_run() -> None:
+    """Its progress is that agent's."""
+    routed = plan(fallbacks=(SECOND,))
+    items = items_of(batch(0, 0, plans=(BatchPlan(plan=routed),)))
+    items.next_chunk()
+    items.go_on(led_by(routed, 1), unfinished(0))
+    items.go_on(routed, unfinished(1))
+    after = items_of(items.rest())
+    agents = [found[0].agent for found in (after.next_alone(), after.next_alone()) if found]
+    assert ["second", AGENT] == agents
+
+
+def test_an_item_that_ended_before_it_was_to_go_on_is_not_handed_on() -> None:
+    """Its outcome had come by a signal."""
+    items = items_of(batch(0, 0))
+    items.next_chunk()
+    items.end(0, TaskState.COMPLETED)
+    items.go_on(plan(), unfinished(0))
+    items.go_on(plan(), unfinished(1))
+    after = items_of(items.rest())
+    found = after.next_alone()
+    assert 1 == (found and found[1])
+    assert BatchTally(total=2, completed=1) == after.tally
+
+
+def test_the_rest_names_its_positions() -> None:
+    """Whatever the first of a part is."""
+    items = items_of(batch(0, 1, 0, first=7))
+    items.end(8, TaskState.COMPLETED)
+    rest = items.rest()
+    assert ((7, 9), (0, 0), (text(0), text(2))) == (rest.positions, rest.chosen, rest.items)
+    assert (BATCH_ID, CREATED_AT, BatchTally(total=3, completed=1)) == (
+        rest.batch_id,
+        rest.created_at,
+        rest.tally,
+    )
+
+
+def test_a_task_of_its_own_knows_its_batch() -> None:
+    """And what was tried."""
+    items = items_of(batch(0, traceparent="00-1-2-00"))
+    begun = Begun(progress=Progress(sent=1))
+    task = items.task(plan(), 0, CREATED_AT, begun)
+    assert (BATCH_ID, plan(), begun, {"n": 0}, "00-1-2-00") == (
+        task.batch,
+        task.plan,
+        task.begun,
+        task.payload,
+        task.traceparent,
+    )
+
+
+def test_a_deadline_that_was_asked_for_counts_from_the_start_of_the_batch() -> None:
+    """One that was not counts from the item's first attempt."""
+    plans = (BatchPlan(plan=plan(deadline=60), strict=True), BatchPlan(plan=plan(deadline=60)))
+    items = items_of(batch(0, 1, plans=plans))
+    soon, late = CREATED_AT + timedelta(seconds=20), CREATED_AT + timedelta(seconds=90)
+    tasks = [items.task(plan(deadline=60), *at) for at in ((0, soon), (0, late), (1, late))]
+    assert [40, 0.001, 60] == [each.plan.deadline for each in tasks if each.plan]
+
+
+def test_the_plan_of_an_agent_is_one_that_calls_it() -> None:
+    """Be it as a fallback."""
+    plans = (BatchPlan(plan=plan(agent="first")), BatchPlan(plan=plan(fallbacks=(SECOND,))))
+    items = items_of(batch(0, 1, plans=plans))
+    assert [plans[0].plan, plans[1].plan, plans[1].plan] == [
+        items.plan_of(agent) for agent in ("first", AGENT, "second")
+    ]
+
+
+def _alone() -> BatchPlan:
+    return BatchPlan(plan=plan(), alone=True)
+
+
+class AnyCourse(RuleBasedStateMachine):
+    """A batch under any outcomes, cancellations and new runs, against a naive model."""
+
+    @initialize(chosen=st.lists(st.integers(0, 2), min_size=1, max_size=30))
+    def begin(self, chosen: list[int]) -> None:
+        """Two plans that go by chunks, and one whose items go alone."""
+        plans = (BatchPlan(plan=plan()), BatchPlan(plan=plan(priority=5)), _alone())
+        self.chosen = chosen
+        self.items = items_of(batch(*chosen, plans=plans))
+        self.ends: dict[int, TaskState] = {}
+        self.chunks: list[tuple[int, list[int]]] = []
+        self.alone: list[int] = []
+        self.going_on: set[int] = set()
+        self.unwanted: set[int] = set()
+
+    @property
+    def under_way(self) -> set[int]:
+        """Where the model says they are."""
+        in_chunks = {position for _, positions in self.chunks for position in positions}
+        return in_chunks | set(self.alone) | self.going_on
+
+    def end(self, position: int, state: TaskState) -> None:
+        """The model's word for it."""
+        assert position not in self.ends
+        self.ends[position] = state
+
+    @rule()
+    def take_chunk(self) -> None:
+        """Whatever is taken was not under way, has not ended, and nobody has cancelled it."""
+        if found := self.items.next_chunk():
+            chosen, _, positions = found
+            assert positions
+            assert {chosen} == {self.chosen[each] for each in positions} - {2}
+            assert not self.under_way & set(positions)
+            assert not self.ends.keys() & set(positions)
+            self.chunks.append((chosen, list(positions)))
+
+    @rule()
+    def take_alone(self) -> None:
+        """Those that were begun go first, but for those that are not wanted any more."""
+        found = self.items.next_alone()
+        for position in self.going_on & self.unwanted:
+            self.end(position, TaskState.CANCELLED)
+            self.going_on.discard(position)
+        if found:
+            _, position, begun = found
+            assert position not in self.ends
+            assert position not in self.alone
+            assert (begun is not None) == (position in self.going_on)
+            self.going_on.discard(position)
+            self.alone.append(position)
+        else:
+            assert not self.going_on
+
+    @precondition(lambda self: self.chunks)
+    @rule(data=st.data())
+    def report(self, data: st.DataObject) -> None:
+        """A chunk ends: some of it completed, some failed, some left, some to go on."""
+        chosen, positions = self.chunks.pop(data.draw(st.integers(0, len(self.chunks) - 1)))
+        fate = st.sampled_from([*ENDS, "left", "on"])
+        fates = data.draw(st.lists(fate, min_size=len(positions), max_size=len(positions)))
+        told = dict(zip(positions, fates, strict=True))
+        left = [position for position, what in told.items() if what == "left"]
+        self.items.give_back(chosen, left)
+        for position, what in told.items():
+            if what == "left" and position in self.unwanted:
+                self.end(position, TaskState.CANCELLED)
+            elif what == "on":
+                self.items.go_on(plan(), unfinished(position))
+                self.going_on.add(position)
+            elif isinstance(what, TaskState):
+                assert self.items.end(position, what)
+                self.end(position, what)
+
+    @precondition(lambda self: self.alone)
+    @rule(data=st.data(), state=st.sampled_from(ENDS))
+    def end_alone(self, data: st.DataObject, state: TaskState) -> None:
+        """A task of its own ends."""
+        position = self.alone.pop(data.draw(st.integers(0, len(self.alone) - 1)))
+        assert self.items.end(position, state)
+        self.end(position, state)
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        """Some are not wanted any more, be they known or not."""
+        positions = data.draw(st.lists(st.integers(0, len(self.chosen) + 1), max_size=5))
+        self.items.cancel(positions)
+        for position in set(positions):
+            if position in self.under_way:
+                self.unwanted.add(position)
+            elif position < len(self.chosen) and position not in self.ends:
+                self.end(position, TaskState.CANCELLED)
+
+    @precondition(lambda self: not self.chunks and not self.alone)
+    @rule()
+    def carry_on(self) -> None:
+        """A new run begins with what is left."""
+        self.items.drop_unwanted()
+        rest = self.items.rest()
+        for position in self.going_on & self.unwanted:
+            self.end(position, TaskState.CANCELLED)
+        self.going_on -= self.unwanted
+        self.items = items_of(Batch.model_validate_json(rest.model_dump_json()))
+        assert tuple(sorted(set(range(len(self.chosen))) - self.ends.keys())) == rest.positions
+
+    @rule(item=st.integers(0, 40))
+    def end_again(self, item: int) -> None:
+        """A second word about one that has ended is passed over."""
+        if item in self.ends or item >= len(self.chosen):
+            assert not self.items.end(item, TaskState.FAILED)
+
+    @invariant()
+    def counts(self) -> None:
+        """Every end is counted, once."""
+        if not hasattr(self, "items"):
+            return
+        ends = list(self.ends.values())
+        assert (
+            BatchTally(total=len(self.chosen), **{each.value: ends.count(each) for each in ENDS})
+            == self.items.tally
+        )
+        assert (len(ends) < len(self.chosen)) == self.items.are_left
+
+    def teardown(self) -> None:
+        """Left to itself, the batch goes on to its end."""
+        if not hasattr(self, "items"):
+            return
+        while self.chunks or self.alone:
+            for chosen, positions in self.chunks:
+                self.items.give_back(chosen, positions)
+            for position in self.alone:
+                self.items.end(position, TaskState.COMPLETED)
+            self.chunks, self.alone = [], []
+        while found := self.items.next_chunk():
+            for position in found[2]:
+                assert self.items.end(position, TaskState.COMPLETED)
+        while one := self.items.next_alone():
+            assert self.items.end(one[1], TaskState.COMPLETED)
+        assert not self.items.are_left
+        assert 0 == self.items.tally.pending
+
+
+AnyCourse.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestAnyCourse = AnyCourse.TestCase

@@ -1,0 +1,435 @@
+"""TaskBatch: many tasks, carried out in chunks, each item to its one final state."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    CancelledError,
+    ChildWorkflowError,
+    FailureError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
+
+with workflow.unsafe.imports_passed_through():
+    from activities.chunk_course import BEGIN_SECONDS
+    from activities.follow_parts import PartsFollower
+    from activities.resolve_plan import PlanResolver
+    from activities.run_chunk import ChunkCalls
+    from orchestrator.batches import (
+        BATCH_WORKFLOW,
+        CANCEL_ITEMS,
+        MEMO_STARTS,
+        MEMO_TALLY,
+        RECORD,
+        RELEASE,
+        Batch,
+        BatchPlan,
+        BatchTally,
+        Chunk,
+        ChunkReport,
+        ItemOutcome,
+        Parts,
+        Unfinished,
+        item_id,
+        part_id,
+    )
+    from orchestrator.engine import search_attributes
+    from orchestrator.engine.converter import INVALID_INPUT
+    from orchestrator.engine.queues import engine_priority
+    from orchestrator.engine.record import MEMO_CHOSEN_BY, MEMO_CREATED_AT
+    from orchestrator.engine.tasks import summary
+    from orchestrator.errors import PayloadTooLarge
+    from orchestrator.models import Attempt, Begun, Plan, Progress, Run, Task, TaskState
+    from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, led_by
+    from orchestrator.telemetry.logging import get_logger
+    from workflows import failures, options
+    from workflows.batch_items import Items
+    from workflows.dead_letter import bury_as
+
+CHUNKS_AT_ONCE = 8
+"""Of one batch: as many as a few workers can use, while the history stays small."""
+ALONE_AT_ONCE = 500
+"""Items that are tasks of their own; the engine holds 2,000 open children of a workflow."""
+BURIED_AT_ONCE = 50
+FULL_EVENTS = 20_000
+FULL_BYTES = 16 * 1024 * 1024
+"""A history that is full is carried on by a new run, once the children have ended."""
+RELEASE_SECONDS = 600.0
+"""A part that nobody releases for so long was never handed in as a whole."""
+ABANDONED = "Abandoned"
+MIN_WEIGHT = 0.001
+"""The least that the engine takes for a tenant's weight."""
+
+log = get_logger(__name__)
+
+
+@workflow.defn(name=BATCH_WORKFLOW, failure_exception_types=[PayloadTooLarge])
+class TaskBatch:
+    """Groups what waits by plan, calls the agents by chunks, and counts how the items end."""
+
+    def __init__(self) -> None:
+        self._items: Items | None = None
+        self._batch = Batch()
+        self._batch_id = ""
+        self._created_at = workflow.now()
+        self._told = BatchTally()
+        self._parts_tally = BatchTally()
+        self._running: list[asyncio.Task[None]] = []
+        self._chunks = self._alone = 0
+        self._unwanted: list[int] = []
+        """Positions that were cancelled before the items were known."""
+        self._released = False
+
+    @workflow.run
+    async def run(self, batch: Batch | None = None) -> BatchTally:
+        """Carry out every item.
+
+        Raises:
+            ApplicationError: the input cannot be carried out, or was never handed in as a whole.
+            CancelledError: the batch was cancelled; what had ended stays as it is.
+        """
+        if not isinstance(batch, Batch):
+            raise _invalid(
+                'No input was given as a JSON object; pass {"tasks": [{"pattern": ..., '
+                '"payload": {...}}]}'
+            )
+        items = self._take_in(batch if batch.items else await self._planned(batch))
+        leads = batch.part == 0 and len(batch.starts) > 1
+        parts = asyncio.create_task(self._follow_parts()) if leads else None
+        try:
+            if batch.part and batch.tally is None:
+                await self._be_released()
+            await self._carry_out(items)
+            if parts:
+                self._parts_tally = await parts
+        except asyncio.CancelledError:
+            await self._cut_off(items, parts)
+            raise CancelledError("The batch was cancelled") from None
+        self._tell(ended=True)
+        self._log("batch_ended")
+        return items.tally.plus(self._parts_tally)
+
+    async def _planned(self, batch: Batch) -> Batch:
+        """The same batch, routed: by hand and from other workflows it comes as requests."""
+        try:
+            planned: Batch = await workflow.execute_local_activity_method(
+                PlanResolver.plan_batch,
+                batch,
+                start_to_close_timeout=options.RESOLVE_TIMEOUT,
+                retry_policy=RetryPolicy(maximum_attempts=3),
+            )
+        except FailureError as error:
+            cause = failures.cause_of(error)
+            if isinstance(cause, ApplicationError):
+                raise ApplicationError(cause.message, type=cause.type, non_retryable=True) from None
+            raise
+        return planned
+
+    def _take_in(self, batch: Batch) -> Items:
+        info = workflow.info()
+        self._batch_id = batch.batch_id or info.workflow_id
+        self._created_at = batch.created_at or info.workflow_start_time
+        items = self._items = Items(batch, self._batch_id, self._created_at)
+        self._batch = batch.model_copy(update={"items": (), "chosen": (), "tasks": None})
+        self._told = items.tally
+        if MEMO_TALLY not in workflow.memo():
+            workflow.upsert_memo({MEMO_STARTS: list(batch.starts), MEMO_TALLY: items.tally})
+        items.cancel(self._unwanted)
+        self._tell()
+        return items
+
+    async def _be_released(self) -> None:
+        try:
+            await workflow.wait_condition(
+                lambda: self._released,
+                timeout=timedelta(seconds=RELEASE_SECONDS),
+                timeout_summary="handed in as a whole",
+            )
+        except TimeoutError:
+            raise ApplicationError(
+                "The batch was not handed in as a whole; nothing of this part was begun",
+                type=ABANDONED,
+                non_retryable=True,
+            ) from None
+
+    async def _carry_out(self, items: Items) -> None:
+        """Until nothing waits and nothing runs, be it by a new run."""
+        while True:
+            if not self._is_full():
+                self._launch(items)
+            if not self._running:
+                break
+            await workflow.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            for ended in [each for each in self._running if each.done()]:
+                self._running.remove(ended)
+                ended.result()
+            self._tell()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        items.drop_unwanted()
+        if items.are_left:
+            self._tell(ended=True)
+            # What was upserted would not be carried over by itself.
+            workflow.continue_as_new(items.rest(), memo=dict(workflow.memo()))
+
+    def _is_full(self) -> bool:
+        info = workflow.info()
+        if not info.is_continue_as_new_suggested():
+            return False
+        # Children cannot be followed by another run, and may wait for long.
+        return (
+            not self._alone
+            or info.get_current_history_length() > FULL_EVENTS
+            or info.get_current_history_size() > FULL_BYTES
+        )
+
+    def _launch(self, items: Items) -> None:
+        """Begin as much of what waits as may be under way at once."""
+        while self._alone < ALONE_AT_ONCE and (one := items.next_alone()):
+            self._alone += 1
+            self._begin(self._go_alone(items, *one))
+        # What a failing agent leaves to go on alone is not added to without bounds.
+        while self._chunks < CHUNKS_AT_ONCE and not items.many_go_on:
+            if (some := items.next_chunk()) is None:
+                break
+            self._chunks += 1
+            self._begin(self._run_chunk(items, *some))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._running.append(asyncio.create_task(work))
+
+    async def _run_chunk(
+        self, items: Items, chosen: int, entry: BatchPlan, positions: tuple[int, ...]
+    ) -> None:
+        try:
+            plan, report = await self._called(items, entry, positions)
+            items.give_back(chosen, report.left)
+            for each in report.unfinished:
+                items.go_on(plan, each)
+            for position in report.cancelled:
+                items.end(position, TaskState.CANCELLED)
+            await self._settle(items, plan, report.outcomes)
+        except FailureError as error:
+            # Cancelled before it was begun: what remains is counted at the end.
+            if not is_cancelled_exception(error):
+                raise
+        finally:
+            self._chunks -= 1
+
+    async def _called(
+        self, items: Items, entry: BatchPlan, positions: tuple[int, ...]
+    ) -> tuple[Plan, ChunkReport]:
+        """The report of the first of the plan's agents that takes calls, and the plan it is of."""
+        plans = [led_by(entry.plan, place) for place in range(len(entry.plan.routes))]
+        for plan in plans:
+            try:
+                wait = len(plans) == 1
+                return plan, await self._call_chunk(items, entry, plan, positions, wait=wait)
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
+                if not failures.read(error).unavailable:
+                    return plan, _all_alone(plan, positions)
+        return entry.plan, await self._call_chunk(items, entry, entry.plan, positions, wait=True)
+
+    async def _call_chunk(
+        self,
+        items: Items,
+        entry: BatchPlan,
+        plan: Plan,
+        positions: tuple[int, ...],
+        *,
+        wait: bool,
+    ) -> ChunkReport:
+        chunk = Chunk(
+            batch_id=self._batch_id,
+            plan=plan,
+            strict=entry.strict,
+            positions=positions,
+            items=tuple(map(items.text, positions)),
+            created_at=self._created_at,
+            traceparent=self._batch.traceparent,
+            wait=wait,
+        )
+        # A chunk counts among the tenants' calls as many as it holds.
+        weight = max(MIN_WEIGHT, plan.fairness_weight / len(positions))
+        report: ChunkReport = await workflow.execute_activity_method(
+            ChunkCalls.run_chunk,
+            chunk,
+            task_queue=plan.task_queue,
+            schedule_to_start_timeout=None if wait else options.FALLBACK_AFTER,
+            start_to_close_timeout=timedelta(seconds=BEGIN_SECONDS + plan.attempt_timeout)
+            + options.BACKSTOP,
+            heartbeat_timeout=options.HEARTBEAT_TIMEOUT,
+            retry_policy=options.CHUNK_RETRY,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=f"{len(positions)} x POST {plan.endpoint}",
+            priority=engine_priority(plan.priority, entry.tenant, weight),
+        )
+        return report
+
+    async def _settle(self, items: Items, plan: Plan, outcomes: Sequence[ItemOutcome]) -> None:
+        """Count how items have ended, each once, and keep those that may be run again."""
+        buried = []
+        for each in outcomes:
+            if each.dead_letter and items.is_open(each.position):
+                buried.append((each, items.task(plan, each.position, workflow.now())))
+            items.end(each.position, each.state)
+        for begin in range(0, len(buried), BURIED_AT_ONCE):
+            some = buried[begin : begin + BURIED_AT_ONCE]
+            await asyncio.gather(*(self._bury(plan, task, outcome) for outcome, task in some))
+
+    def _memo(self, plan: Plan) -> dict[str, Any]:
+        """What the workflow of an item carries beside its input, as any task's does."""
+        return {
+            MEMO_CREATED_AT: self._created_at.isoformat(),
+            MEMO_CHOSEN_BY: plan.chosen_by,
+        }
+
+    async def _bury(self, plan: Plan, task: Task, outcome: ItemOutcome) -> None:
+        attempt = Attempt(
+            attempt=outcome.attempt or 0,
+            agent=plan.agent,
+            instance=outcome.instance,
+            outcome=outcome.error_type or "",
+            seconds=outcome.seconds or 0,
+            status=outcome.status,
+            error=outcome.error,
+        )
+        run = Run(
+            error=outcome.error or "",
+            error_type=outcome.error_type or "",
+            attempts=outcome.attempt or 0,
+            ended_at=outcome.at,
+            attempt_history=(attempt,) if outcome.attempt else (),
+        )
+        task_id = item_id(self._batch_id, outcome.position)
+        await bury_as(task_id, task, plan, run, self._created_at, self._memo(plan))
+
+    async def _go_alone(self, items: Items, plan: Plan, position: int, begun: Begun | None) -> None:
+        """Carry out an item as a task of its own, under its id."""
+        task = items.task(plan, position, workflow.now(), begun)
+        state = TaskState.FAILED
+        try:
+            await workflow.execute_child_workflow(
+                WORKFLOW_TYPE,
+                task,
+                id=item_id(self._batch_id, position),
+                task_queue=WORKFLOW_QUEUE,
+                parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+                memo=self._memo(plan),
+                search_attributes=search_attributes.of_task(task, plan),
+                static_summary=summary(task, plan),
+                priority=engine_priority(plan.priority, task.tenant, plan.fairness_weight),
+            )
+            state = TaskState.COMPLETED
+        except WorkflowAlreadyStartedError:
+            self._log("batch_item_exists", position=position)
+        except (ChildWorkflowError, asyncio.CancelledError) as error:
+            if is_cancelled_exception(error):
+                state = TaskState.CANCELLED
+        finally:
+            self._alone -= 1
+        items.end(position, state)
+
+    async def _follow_parts(self) -> BatchTally:
+        """How the further parts end; when this one is cancelled, so are they."""
+        parts = Parts(batch_id=self._batch_id, count=len(self._batch.starts))
+        try:
+            return await self._followed(parts)
+        except FailureError as error:
+            if not is_cancelled_exception(error):
+                raise
+        for part in range(1, parts.count):
+            try:
+                await workflow.get_external_workflow_handle(part_id(self._batch_id, part)).cancel()
+            except ApplicationError:
+                continue  # it has ended
+        return await self._followed(parts)
+
+    async def _followed(self, parts: Parts) -> BatchTally:
+        return await workflow.execute_activity_method(
+            PartsFollower.follow_parts,
+            parts,
+            start_to_close_timeout=options.LONGEST,
+            heartbeat_timeout=options.HEARTBEAT_TIMEOUT,
+            retry_policy=options.PATIENT,
+            summary=f"{parts.count - 1} further parts",
+        )
+
+    async def _cut_off(self, items: Items, parts: asyncio.Task[BatchTally] | None) -> None:
+        """End what is under way, and count the rest as cancelled."""
+        for each in (*self._running, *([parts] if parts else [])):
+            each.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        items.cancel_all()
+        self._tell(ended=True)
+        self._log("batch_cancelled")
+        if parts:
+            await asyncio.gather(parts, return_exceptions=True)
+
+    @workflow.signal(name=RECORD)
+    async def record(self, report: ChunkReport) -> None:
+        """Outcomes that a chunk's report has no room for."""
+        if self._items:
+            await self._settle(self._items, self._items.plan_of(report.agent), report.outcomes)
+
+    @workflow.signal(name=CANCEL_ITEMS)
+    def cancel_items(self, positions: list[int]) -> None:
+        """Cancel items that are not under way; one that is under way ends as it will.
+
+        A chunk gives back what it has not begun; of that none is begun again.
+        """
+        if self._items is None:
+            self._unwanted += positions
+            return
+        self._items.cancel(positions)
+        self._tell()
+
+    @workflow.signal(name=RELEASE)
+    def release(self) -> None:
+        """Let a further part begin: the batch was handed in as a whole."""
+        self._released = True
+
+    @workflow.query
+    def status(self) -> BatchTally:
+        """How many items have ended, and how; of the further parts, once they have all ended."""
+        return self._tally.plus(self._parts_tally)
+
+    @property
+    def _tally(self) -> BatchTally:
+        return self._items.tally if self._items else BatchTally()
+
+    def _tell(self, *, ended: bool = False) -> None:
+        """Say in the Web UI, and in what GET /batches reads, how far the batch has come."""
+        tally, parts = self._tally, len(self._batch.starts)
+        workflow.set_current_details(
+            f"**{tally.total - tally.pending:,} of {tally.total:,}** have ended: "
+            f"{tally.completed:,} completed, {tally.failed:,} failed, "
+            f"{tally.cancelled:,} cancelled"
+            + (f"; part {self._batch.part + 1} of {parts}" if parts > 1 else "")
+        )
+        news = self._told.pending - tally.pending
+        if news and (ended or news >= max(1, tally.total // 100)):
+            self._told = tally
+            workflow.upsert_memo({MEMO_TALLY: tally})
+
+    def _log(self, event: str, **fields: object) -> None:
+        if not workflow.unsafe.is_replaying():
+            log.info(event, batch_id=self._batch_id, **self._tally.model_dump(), **fields)
+
+
+def _all_alone(plan: Plan, positions: tuple[int, ...]) -> ChunkReport:
+    """What stands for the report of a chunk that could not give one."""
+    rest = tuple(Unfinished(position=position, progress=Progress()) for position in positions)
+    return ChunkReport(agent=plan.agent, unfinished=rest)
+
+
+def _invalid(text: str) -> ApplicationError:
+    return ApplicationError(text, type=INVALID_INPUT, non_retryable=True)
