@@ -6,7 +6,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from pydantic_core import from_json, to_json
@@ -38,6 +38,15 @@ BEGIN_SECONDS = 10.0
 """How long a chunk begins calls; then what is more urgent may go first."""
 TOP_UP_SECONDS = 0.05
 """How often a chunk looks for slots that have become free."""
+SPENT_BYTES = 2_500_000
+"""Once a chunk's outcomes have so many bytes it begins no more calls.
+
+The batch's history may have 50 MB, and several chunks write to it before another run carries on.
+"""
+MOST_SPENT_BYTES = SPENT_BYTES + MAX_BLOB_BYTES
+"""More than that is not kept: what was answered then is asked for again by a later chunk."""
+FIRST_AT_ONCE = 2
+"""Calls until an agent's first answer shows how large they are."""
 OUTCOME_BYTES = 300
 """What an outcome takes beside its result or error."""
 
@@ -52,6 +61,12 @@ class Means:
     limits: RateLimits
     buckets: Buckets
     chance: Callable[[], float] = random.random
+    sizes: dict[str, float] = field(default_factory=dict)
+    """Bytes of the largest of each agent's latest answers."""
+
+    def learn(self, agent: str, size: int) -> None:
+        """An answer was so large."""
+        self.sizes[agent] = max(size, 0.99 * self.sizes.get(agent, 0))
 
 
 class Course:
@@ -88,7 +103,7 @@ class Course:
         async with asyncio.TaskGroup() as group:
             runners = {group.create_task(self._runner())}
             while self._goes_on:
-                most = min(MOST_AT_ONCE, len(runners) + len(self._pending))
+                most = min(self._most_at_once, len(runners) + len(self._pending))
                 while len(runners) < most and slots.try_take():
                     runners.add(group.create_task(self._extra_runner()))
                 with contextlib.suppress(TimeoutError):
@@ -102,10 +117,18 @@ class Course:
         return (
             bool(self._pending)
             and self.refusal is None
-            and not self._ledger.is_full
+            and self._ledger.spent < SPENT_BYTES
             and time.monotonic() < self._until
             and not activity.is_worker_shutdown()
         )
+
+    @property
+    def _most_at_once(self) -> int:
+        """How many calls may be in flight, that their answers find room."""
+        size = self._means.sizes.get(self._plan.agent)
+        if size is None:
+            return FIRST_AT_ONCE
+        return min(MOST_AT_ONCE, max(1, int((SPENT_BYTES - self._ledger.spent) / size)))
 
     async def _runner(self) -> None:
         while self._goes_on:
@@ -116,7 +139,7 @@ class Course:
         slots = self._pool.slots
         try:
             # Who waits for a slot goes before a chunk that has another.
-            while self._goes_on and not slots.waiting:
+            while self._goes_on and not slots.waiting and len(self._in_flight) < self._most_at_once:
                 await self._call(*self._pending.popleft())
         finally:
             slots.give_back()
@@ -220,7 +243,10 @@ class Course:
         if size > REPORT_BYTES:
             # Written anew it may be larger than it came.
             size = len(to_json(outcome)) + OUTCOME_BYTES
-        if size > MAX_BLOB_BYTES:
+        self._means.learn(self._plan.agent, size)
+        if self._ledger.spent and self._ledger.spent + size > MOST_SPENT_BYTES:
+            self._put_back(position)
+        elif size > MAX_BLOB_BYTES:
             text = f"The answer has {size:,} bytes when it is written anew, which are too many"
             self._fail(position, ReplyTooLarge.__name__, text)
         else:

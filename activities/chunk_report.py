@@ -26,6 +26,8 @@ class Ledger:
         self._unfinished = list(before.unfinished)
         self._recorded = list(before.recorded)
         self._bytes = len(to_json(self._outcomes)) if self._outcomes else 0
+        self.spent = 0
+        """Bytes of the outcomes of this dispatch, as the history will keep them."""
         self._overflow: list[tuple[ItemOutcome, int]] = []
         self._overflow_bytes = 0
 
@@ -41,19 +43,14 @@ class Ledger:
         return not (self._outcomes or self._unfinished or self._recorded or self._overflow)
 
     @property
-    def is_full(self) -> bool:
-        """Whether the report has no room for more."""
-        return self._bytes >= REPORT_BYTES
-
-    @property
     def overflows(self) -> bool:
         """Whether it is time to ``flush``."""
         return self._overflow_bytes > REPORT_BYTES
 
     def end(self, outcome: ItemOutcome, size: int) -> None:
         """An item has ended; its outcome has about ``size`` bytes."""
+        self.spent += size
         if self._bytes + size > REPORT_BYTES:
-            self._bytes = REPORT_BYTES
             self._overflow.append((outcome, size))
             self._overflow_bytes += size
         else:

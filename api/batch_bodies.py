@@ -36,11 +36,11 @@ async def take_in(
             has too many items.
         PayloadTooLarge: the body is over the cap.
     """
-    lines = content_type(request, JSON, *LINES) in LINES
-    body = await whole_body(request, max_bytes)
+    written = _lines if content_type(request, JSON, *LINES) in LINES else _array
+    items = written(await whole_body(request, max_bytes))
     digest = hashlib.sha256() if fingerprinted else None
     # Thousands of items take their time, in which others are answered.
-    return await asyncio.to_thread(_taken, intake, _lines(body) if lines else _array(body), digest)
+    return await asyncio.to_thread(_taken, intake, items, digest)
 
 
 def _taken(intake: Intake, items: Iterable[Any], digest: "hashlib._Hash | None") -> str | None:
@@ -62,6 +62,7 @@ def _taken(intake: Intake, items: Iterable[Any], digest: "hashlib._Hash | None")
 
 def _array(body: bytes) -> Iterator[Any]:
     found = json_value(body)
+    del body
     if not isinstance(found, list):
         raise _wrong(
             f"The body is {'null' if found is None else type(found).__name__}; "

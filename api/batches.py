@@ -76,36 +76,58 @@ async def orchestrate_batch(
     A JSON array, or one task a line. The item at position n has its own task id, which
     GET /status answers for; the pages of GET /batches/{batch_id}/results name them all.
     """
+    if dry_run:
+        return document(await _rehearse(request, services, partial=partial))
+    return await _answer(request, services, *await _accept(request, services, partial=partial))
+
+
+async def _accept(
+    request: Request, services: Services, *, partial: bool
+) -> tuple[BatchAccepted, bool]:
+    """What the request is answered with, and whether the batch was started by it."""
     began = time.perf_counter()
-    intake = Intake(services.routes, services.settings.limits.max_payload_bytes)
+    intake = _intake(services)
     try:
-        key = idempotency_key(request)
-        most = services.settings.limits.max_batch_bytes
-        digest = await take_in(request, intake, most, fingerprinted=key is not None)
-        (some_good if partial else all_good)(intake)
-        if dry_run:
-            return document(await _rehearse(services, intake))
-        submitted, plans = await _submit(request, services, intake, key, digest)
+        digest = await _take_in(request, services, intake, partial=partial)
+        submitted, plans = await _submit(request, services, intake, digest)
     except Exception as error:
-        _count(getattr(error, "agent", None), error, began, max(intake.seen, 1))
+        seconds, agent = time.perf_counter() - began, getattr(error, "agent", None)
+        metrics.submission(agent, status_of(error), seconds, max(intake.seen, 1))
         raise
     for agent, count in intake.agents(plans).items():
         metrics.submission(agent, HTTPStatus.ACCEPTED, time.perf_counter() - began, count)
+    status = submitted.status
     log.info(
         "batch_accepted" if submitted.created else "batch_replayed",
-        batch_id=submitted.status.batch_id,
-        total=submitted.status.total,
+        batch_id=status.batch_id,
+        total=status.total,
         rejected=intake.bad_items,
     )
-    return await _answer(request, services, submitted, intake)
+    accepted = BatchAccepted(
+        **dict(status), rejected=tuple(intake.bad), rejected_items=intake.bad_items
+    )
+    return accepted, submitted.created
 
 
-def _count(agent: str | None, error: Exception, began: float, tasks: int) -> None:
-    metrics.submission(agent, status_of(error), time.perf_counter() - began, tasks)
+def _intake(services: Services) -> Intake:
+    return Intake(services.routes, services.settings.limits.max_payload_bytes)
 
 
-async def _rehearse(services: Services, intake: Intake) -> BatchRehearsal:
+async def _take_in(
+    request: Request, services: Services, intake: Intake, *, partial: bool
+) -> str | None:
+    """Have the intake take the items; their fingerprint, if there is an idempotency key."""
+    fingerprinted = idempotency_key(request) is not None
+    most = services.settings.limits.max_batch_bytes
+    digest = await take_in(request, intake, most, fingerprinted=fingerprinted)
+    (some_good if partial else all_good)(intake)
+    return digest
+
+
+async def _rehearse(request: Request, services: Services, *, partial: bool) -> BatchRehearsal:
     """What a submission would lead to now; nothing is started."""
+    intake = _intake(services)
+    await _take_in(request, services, intake, partial=partial)
     plans: Sequence[Plan] = intake.plans
     verdict = Verdict(admitted=True, status_code=HTTPStatus.ACCEPTED)
     try:
@@ -127,10 +149,10 @@ async def _rehearse(services: Services, intake: Intake) -> BatchRehearsal:
 
 
 async def _submit(
-    request: Request, services: Services, intake: Intake, key: str | None, digest: str | None
+    request: Request, services: Services, intake: Intake, digest: str | None
 ) -> tuple[SubmittedBatch, Sequence[Plan]]:
     """Start the batch, or find it; with the plans of its items."""
-    batch_id = batch_id_for(key, intake.tenants)
+    batch_id = batch_id_for(idempotency_key(request), intake.tenants)
     try:
         plans = await services.admission.admitted_batch(intake.plans)
     except (AgentUnavailable, QueueFull) as refusal:
@@ -156,22 +178,22 @@ async def _replayed(services: Services, batch_id: str, digest: str) -> Submitted
 
 
 async def _answer(
-    request: Request, services: Services, submitted: SubmittedBatch, intake: Intake
+    request: Request,
+    services: Services,
+    accepted: BatchAccepted,
+    created: bool,  # noqa: FBT001
 ) -> Response:
-    batch_id = submitted.status.batch_id
+    batch_id = accepted.batch_id
     headers = {"Location": f"/batches/{batch_id}"}
-    if not submitted.created:
+    if not created:
         headers["Idempotency-Replayed"] = "true"
-    status = submitted.status
     if wait := wait_seconds(request):
         headers["Preference-Applied"] = f"wait={wait}"
         # The batch is durable: failing to watch it must not read as failing to take it.
         with contextlib.suppress(EngineUnavailable):
             status = await _watched(services, batch_id, wait)
-    accepted = BatchAccepted(
-        **dict(status), rejected=tuple(intake.bad), rejected_items=intake.bad_items
-    )
-    code = HTTPStatus.OK if status.status.is_final else HTTPStatus.ACCEPTED
+            accepted = accepted.model_copy(update=dict(status))
+    code = HTTPStatus.OK if accepted.status.is_final else HTTPStatus.ACCEPTED
     return document(accepted, code, headers)
 
 

@@ -2,8 +2,8 @@
 
 Tasks are handed in for an agent that never answers: ten of its calls hang, the others wait. First
 single tasks by POST /orchestrate, then, on a fresh engine, batches of 10,000 by POST
-/orchestrate/batch. The processes have done some tasks before the first reading, so that what they
-need for their work counts as base, and are read when they have come to rest.
+/orchestrate/batch. The processes have done some tasks of both kinds before the first reading, so
+that what they need for their work counts as base, and are read when they have come to rest.
 
 - ``rss``: what belongs to the process in memory, shared libraries included;
 - ``private``: what would be free if it ended. Growth is that of ``private``.
@@ -27,7 +27,7 @@ from bench.stage import PAYLOAD, agent_process, guarded_config, submit
 from tests.support.stack import Stack, running
 
 PARTS = ("api", "worker")
-WARM_UP = 300
+WARM_UP = 1000
 BATCH = 10_000
 MAX_BASE_MB, MAX_GROWTH = 200, 1024
 _REST_SHARE, _REST_SECONDS, _REST_AFTER = 0.1, 2.0, 60
@@ -89,15 +89,21 @@ async def singles(stack: Stack, number: int) -> None:
     await submit(stack.url, [{"pattern": "wait", "payload": PAYLOAD}] * number)
 
 
-async def batches(stack: Stack, number: int) -> None:
-    """Hand in batches of tasks that wait."""
+async def batches(stack: Stack, number: int, pattern: str = "wait") -> None:
+    """Hand in batches of tasks, by default such that wait."""
     client = await Client.connect(stack.url)
     for _ in range(number // BATCH):
-        body = [{"pattern": "wait", "payload": PAYLOAD}] * BATCH
+        body = [{"pattern": pattern, "payload": PAYLOAD}] * BATCH
         answer = await client.request("POST", "/orchestrate/batch", body)
         if "batch_id" not in answer:
             raise ValueError(f"a batch was not accepted: {answer}")
     client.close()
+
+
+async def warm_up(stack: Stack) -> None:
+    """Some work of both kinds, which ends."""
+    await submit(stack.url, [{"pattern": "work", "payload": PAYLOAD}] * WARM_UP)
+    await batches(stack, BATCH, "work")
 
 
 async def measure(
@@ -109,7 +115,7 @@ async def measure(
             agent_process("--quiet") as agent,
             running(Path(directory), guarded_config(agent.url)) as stack,
         ):
-            await submit(stack.url, [{"pattern": "work", "payload": PAYLOAD}] * WARM_UP)
+            await warm_up(stack)
             readings = await read(stack, kind, 0)
             waiting = 0
             for step in steps:

@@ -17,7 +17,7 @@ from orchestrator.engine.overview import Snapshot
 from orchestrator.errors import AgentUnavailable, EngineUnavailable, QueueFull, RateLimited
 from orchestrator.fleet.records import FleetSnapshot
 from orchestrator.limits import RateLimits
-from orchestrator.models import Dispatch, LimitMode, Plan, RateLimit, Route
+from orchestrator.models import Dispatch, LimitMode, Plan, RateLimit
 from orchestrator.resilience.limiter import Decision
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import led_by

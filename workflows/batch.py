@@ -176,7 +176,9 @@ class TaskBatch:
         if items.are_left:
             self._tell(ended=True)
             # What was upserted would not be carried over by itself.
-            workflow.continue_as_new(items.rest(), memo=dict(workflow.memo()))
+            created_at = self._created_at.isoformat()
+            memo = {**workflow.memo(), MEMO_CREATED_AT: created_at, MEMO_TALLY: items.tally}
+            workflow.continue_as_new(items.rest(), memo=memo)
 
     def _is_full(self) -> bool:
         info = workflow.info()

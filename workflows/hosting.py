@@ -20,6 +20,12 @@ from workflows.task import OrchestrateTask
 LONG_ACTIVITIES_AT_ONCE = 1000
 """Of one worker: each join that is open is one, and does little but wait."""
 WORKFLOWS = (OrchestrateTask, TaskBatch, AggregateTasks, DeadLetter, RedriveDeadLetters, AgentFleet)
+CACHED_WORKFLOWS = 100
+"""Kept in memory between their steps, at some 60 KB each; others are read again from the engine.
+
+With it, what waits costs next to no memory however much it is; fewer than the workflow tasks that
+a worker carries out at once would cost eager starts.
+"""
 
 
 def workflow_worker(
@@ -51,6 +57,7 @@ def workflow_worker(
         no_remote_activities=not long_activities,
         max_concurrent_activities=LONG_ACTIVITIES_AT_ONCE,
         workflow_runner=runner or UnsandboxedWorkflowRunner(),
+        max_cached_workflows=CACHED_WORKFLOWS,
         graceful_shutdown_timeout=grace,
         # A heartbeat is how a cancellation reaches an activity, so none is held back for long.
         max_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_SECONDS),

@@ -197,7 +197,7 @@ class BatchParts:
         """Of a batch that was started by hand, until it has counted for itself."""
         info = described.workflow_execution_info
         record = await self._records.latest(info.execution, info.history_length)
-        return BatchTally(total=record.total)
+        return record.batch.tally or BatchTally(total=record.total)
 
 
 def is_started(chunk: PendingActivityInfo) -> bool:

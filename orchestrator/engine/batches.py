@@ -49,6 +49,7 @@ OUTCOME_BYTES = 8_000_000
 _LOOKED_AT = 1_000
 """Items with a workflow of their own that one page asks for at most."""
 _PARTS_AT_ONCE = 4
+_OPEN_PAGE = 200
 _CURSOR = b"batch:"
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 
@@ -289,6 +290,25 @@ class Batches:
                 found.append(await self._listed(info.execution.workflow_id))
         batches = tuple(each for each in found if each is not None)
         return BatchPage(batches=batches, next_cursor=encoded(answer.next_page_token))
+
+    async def pending(self) -> int:
+        """How many items of all open batches have not ended, by the engine's lists."""
+        query = f"WorkflowType = '{BATCH_WORKFLOW}' AND ExecutionStatus = 'Running'"
+        request = ListWorkflowExecutionsRequest(
+            namespace=self._client.namespace, page_size=_OPEN_PAGE, query=query
+        )
+        total = 0
+        async with engine_call(self._deadline):
+            while True:
+                answer = await self._client.workflow_service.list_workflow_executions(
+                    request, retry=True, timeout=self._deadline
+                )
+                for info in answer.executions:
+                    memo = await self._recorder.memo(info.memo)
+                    total += BatchTally.model_validate(memo.get(MEMO_TALLY, {})).pending
+                if not answer.next_page_token:
+                    return total
+                request.next_page_token = answer.next_page_token
 
     async def _listed(self, batch_id: str) -> BatchStatus | None:
         try:

@@ -43,13 +43,15 @@ class Snapshot:
     as_of: float = float("-inf")
     counts: Mapping[TaskState, int] = field(default_factory=lambda: dict.fromkeys(TaskState, 0))
     queues: Mapping[str, QueueState] = field(default_factory=dict)
+    batch_items: int = 0
+    """Items of open batches that have not ended."""
     dead_letters: int = 0
     dead_letters_as_of: float = float("-inf")
 
     @property
     def active(self) -> int:
-        """Tasks that have not ended."""
-        return self.counts[TaskState.RUNNING] + self.counts[TaskState.QUEUED]
+        """Tasks that have not ended; an item that is a task of its own counts as both."""
+        return self.counts[TaskState.RUNNING] + self.counts[TaskState.QUEUED] + self.batch_items
 
     @property
     def has_workers(self) -> bool:
@@ -133,8 +135,9 @@ class Overview:
         last, now = self._snapshot, time.monotonic()
         try:
             async with engine_call(self._timeout):
-                counts, queues, dead_letters = await asyncio.gather(
+                counts, batch_items, queues, dead_letters = await asyncio.gather(
                     self._tasks.counts(),
+                    self._tasks.batches.pending(),
                     describe_queues(self._client, self._agents, self._timeout),
                     self._count_dead_letters(last, now),
                 )
@@ -142,7 +145,7 @@ class Overview:
             if last.reachable:
                 log.warning("engine_unreachable", error=str(error))
             return replace(last, reachable=False)
-        return Snapshot(True, now, counts, queues, *dead_letters)
+        return Snapshot(True, now, counts, queues, batch_items, *dead_letters)
 
     async def _count_dead_letters(self, last: Snapshot, now: float) -> tuple[int, float]:
         """How many there are, and when that was."""

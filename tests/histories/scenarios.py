@@ -18,6 +18,7 @@ from activities.resolve_plan import PlanResolver
 from activities.run_chunk import ChunkCalls
 from activities.watch_health import HealthWatcher
 from orchestrator.aggregates import AGGREGATE_WORKFLOW, Aggregation
+from orchestrator.batches import BATCH_WORKFLOW, Batch
 from orchestrator.buckets import Buckets
 from orchestrator.config import Agent as AgentSettings
 from orchestrator.config import ErrorRecovery, Instance, Rule, Settings
@@ -38,7 +39,12 @@ from orchestrator.models import Dispatch, Route, Task
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, Routes, agent_queue
 from orchestrator.transports.http import HttpTransport
-from tests.histories import aggregate_scenarios, dead_letter_scenarios, fleet_scenarios
+from tests.histories import (
+    aggregate_scenarios,
+    batch_scenarios,
+    dead_letter_scenarios,
+    fleet_scenarios,
+)
 from tests.support.agents import Agent, Reply
 from tests.support.plans import AGENT, PAYLOAD, plan, retry
 from workflows.hosting import workflow_worker
@@ -97,7 +103,16 @@ class Scenario:
         recovery: ``error_recovery`` of the configuration, for the breaker.
     """
 
-    given: Task | DeadLetterEntry | BulkOrder | FleetState | Aggregation | dict[str, Any] | None
+    given: (
+        Task
+        | DeadLetterEntry
+        | BulkOrder
+        | FleetState
+        | Aggregation
+        | Batch
+        | dict[str, Any]
+        | None
+    )
     replies: tuple[Reply, ...] = (Reply(),)
     play: Play = watch
     agent_worker: bool = True
@@ -175,6 +190,7 @@ SCENARIOS |= {
         dead_letter_scenarios.COURSES,
         fleet_scenarios.COURSES,
         aggregate_scenarios.COURSES,
+        batch_scenarios.COURSES,
     )
     for name, course in courses.items()
 }
@@ -253,6 +269,10 @@ async def _start(client: Client, scenario: Scenario, task_id: str) -> Handle:
     if isinstance(given, Aggregation):
         return await client.start_workflow(
             AGGREGATE_WORKFLOW, given, id=task_id, task_queue=WORKFLOW_QUEUE
+        )
+    if isinstance(given, Batch):
+        return await client.start_workflow(
+            BATCH_WORKFLOW, given, id=task_id, task_queue=WORKFLOW_QUEUE
         )
     if isinstance(given, DeadLetterEntry | BulkOrder):
         dead = isinstance(given, DeadLetterEntry)

@@ -5,11 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.client import Client
 
 from orchestrator.batches import CANCEL_ITEMS, RECORD, BatchTally
 from orchestrator.engine.batch_record import BatchRecords
-from orchestrator.engine.histories import Histories
+from orchestrator.engine.histories import Histories, continued_run
 from orchestrator.engine.listing import InvalidCursor, encoded
 from orchestrator.errors import BatchNotFound, TaskNotFound
 from orchestrator.models import Attempt, Progress, TaskState, TaskStatus
@@ -406,19 +407,25 @@ def script_position(item: TaskStatus) -> int:
     return int(item.task_id[-4:], 16) - 1
 
 
-async def test_waiting_for_a_batch_outlasts_its_runs(client: Client) -> None:
+async def test_the_end_of_a_workflow_is_that_of_its_last_run(client: Client) -> None:
     """A run that carries on is not its end."""
+    histories = Histories(client, RPC_SECONDS)
     async with scripted(client) as script:
         await script.start(1)
-        waiting = asyncio.create_task(script.batches.status(script.batch_id, WAIT_SECONDS))
+        ends = asyncio.create_task(histories.closing_event(script.batch_id, WAIT_SECONDS))
         await script.step(rest=items(0) | {"positions": [0]})
         await script.chunk(0, told=report(outcome(0)))
         await script.reaches(0, TaskState.COMPLETED)
-        assert not waiting.done()
-        await script.step(memo=BatchTally(total=1, completed=1))
         await script.step(end=True)
-        status = await waiting
-    assert (TaskState.COMPLETED, 1) == (status.status, status.completed)
+        event = await ends
+        info = (await histories.describe(script.batch_id)).workflow_execution_info
+        runs = await histories.runs(info.execution)
+        first = await histories.first(
+            WorkflowExecution(workflow_id=script.batch_id, run_id=runs[-1])
+        )
+    assert event is not None
+    assert "workflow_execution_completed_event_attributes" == event.WhichOneof("attributes")
+    assert (2, info.execution.run_id, "") == (len(runs), runs[0], continued_run(first))
 
 
 async def test_an_item_that_was_tried_in_an_earlier_run_runs(client: Client) -> None:

@@ -166,6 +166,30 @@ async def test_what_is_redriven_counts_as_it_is_now(client: Client) -> None:
         assert item == first
 
 
+async def test_a_batch_runs_again_while_its_redriven_items_do(client: Client) -> None:
+    """Whoever waits for it waits for them too."""
+    agent = Agent(decide=as_asked)
+    async with serving(client, agent, error_recovery=LASTING) as stage:
+        batch_id = (await submit(stage, {"do": "fail"}, {"n": 1})).status.batch_id
+        await ended(stage, batch_id)
+        agent.script(Reply(hang=True))
+        await DeadLetters(client, RPC_SECONDS).redrive(item_id(batch_id, 0), DeadLetterOrder())
+
+        async def running() -> bool:
+            now = await stage.tasks.batches.status(batch_id)
+            return ("running", 1, 0, 1) == (now.status, now.completed, now.failed, now.pending)
+
+        await eventually(running)
+        agent.release()
+        status = await ended(stage, batch_id)
+    assert ("completed", 2, 0, 0) == (
+        status.status,
+        status.completed,
+        status.failed,
+        status.pending,
+    )
+
+
 async def test_a_batch_that_is_handed_in_again_is_the_same(client: Client) -> None:
     """Unless the request is another."""
     async with serving(client, Agent()) as stage:

@@ -241,6 +241,19 @@ def test_many_different_plans_come_in_parts_too() -> None:
     ]
 
 
+def test_plans_that_several_parts_need_count_in_each() -> None:
+    """However many they are."""
+    items = [
+        {"pattern": "read", "payload": {"text": "x" * 400}, "timeout": number % 1000 + 1}
+        for number in range(8000)
+    ]
+    found = parts(taken(*items))
+
+    assert 1000 == len(found[1].plans)
+    for each in found:
+        assert len(encoded(each)) < 1.02 * PART_BYTES
+
+
 def test_nothing_makes_no_part() -> None:
     """There is nothing to start."""
     assert () == parts(taken())

@@ -1,0 +1,155 @@
+"""What becomes of a batch that is cancelled, as a whole or in parts, on the real engine."""
+
+import pytest
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.exceptions import CancelledError
+
+from orchestrator.batches import CANCEL_ITEMS, BatchTally, item_id
+from orchestrator.models import TaskState
+from tests.support.agents import Agent, Call, Reply
+from tests.support.stack import eventually
+from tests.workflows.batch_stage import (
+    WAIT_SECONDS,
+    Handle,
+    batching,
+    calls_by_item,
+    failure_of,
+    numbered,
+    recorded,
+    replayed,
+    start,
+    tally_of,
+    told,
+    told_tally,
+)
+from workflows import batch, batch_items
+
+FEW = {"max_connections_per_agent": 3, "slow_start": 0}
+ONE = {"max_connections_per_agent": 1, "slow_start": 0}
+
+
+async def cancelled(handle: Handle) -> None:
+    """Wait for the end of a batch that must end as cancelled."""
+    error = await failure_of(handle)
+    assert isinstance(error, CancelledError), repr(error)
+    described = await handle.describe()
+    assert WorkflowExecutionStatus.CANCELED is described.status
+
+
+async def counted(handle: Handle, number: int) -> None:
+    """Wait until so many are cancelled."""
+
+    async def there() -> bool:
+        tally = BatchTally.model_validate(await handle.query("status"))
+        return tally.cancelled == number
+
+    await eventually(there, WAIT_SECONDS, f"{number} cancelled")
+
+
+def reluctant(call: Call) -> Reply:
+    """The first completes, the second is to come again in a minute, the others hang."""
+    kinds = {0: Reply(), 1: Reply(status=503, headers={"Retry-After": "60"})}
+    return kinds.get(call.body["n"], Reply(hang=True))
+
+
+async def hanging(agent: Agent) -> Call:
+    """Wait for a call that will not be answered."""
+
+    async def there() -> Call | None:
+        return next((call for call in agent.calls if call.body["n"] > 1), None)
+
+    call: Call = await eventually(there, WAIT_SECONDS, "a call that hangs")
+    return call
+
+
+async def test_a_batch_that_is_cancelled_ends_all_that_has_not_ended(client: Client) -> None:
+    """Calls in flight are cut off, items that wait are not begun; what ended stays."""
+    async with batching(client, Agent(decide=reluctant), load_balancing=FEW) as stage:
+        tasks = [{**each, "priority": max(1, 5 - n)} for n, each in enumerate(numbered(stage, 12))]
+        handle = await start(stage, tasks)
+        await recorded(handle, "child_workflow_execution_started_event_attributes")
+        await recorded(handle, "activity_task_completed_event_attributes", 2)
+        in_flight = await hanging(stage.agents[0])
+        await handle.cancel()
+        await cancelled(handle)
+        await in_flight.abandonment()
+        seen = [await stage.tasks.status(item_id(handle.id, n)) for n in range(12)]
+        await replayed(handle)
+    assert BatchTally(total=12, completed=1, cancelled=11) == await told_tally(handle)
+    assert [TaskState.COMPLETED, *[TaskState.CANCELLED] * 11] == [each.status for each in seen]
+    assert 1 == max(calls_by_item(stage.agents[0], handle.id, 12))
+
+
+async def test_a_batch_that_waits_for_its_agent_is_cancelled(client: Client) -> None:
+    """Nothing was begun."""
+    async with batching(client) as stage:
+        stage.shut()
+        handle = await start(stage, numbered(stage, 5))
+        await stage.waiting(1)
+        await handle.cancel()
+        await cancelled(handle)
+        assert [] == stage.agents[0].calls
+    assert BatchTally(total=5, cancelled=5) == await told_tally(handle)
+
+
+async def test_tasks_of_their_own_are_cancelled_with_the_batch(client: Client) -> None:
+    """Their calls are cut off."""
+    async with batching(client, Agent(Reply(hang=True)), once=[0]) as stage:
+        handle = await start(stage, numbered(stage, 2))
+        call = await stage.agents[0].called(2)
+        await handle.cancel()
+        await cancelled(handle)
+        await call.abandonment()
+        status = await stage.ended(item_id(handle.id, 1))
+    assert TaskState.CANCELLED is status.status
+    assert BatchTally(total=2, cancelled=2) == await told_tally(handle)
+
+
+async def test_single_items_are_cancelled_before_they_are_begun(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in a chunk under way is not begun again, if the chunk has not come to it."""
+    monkeypatch.setattr(batch_items, "CHUNK_ITEMS", 2)
+    monkeypatch.setattr(batch, "CHUNKS_AT_ONCE", 1)
+    agent = Agent(decide=lambda call: Reply(hang=call.body["n"] == 0))
+    async with batching(client, agent, load_balancing=ONE) as stage:
+        handle = await start(stage, numbered(stage, 6))
+        await agent.called(1)
+        await handle.signal(CANCEL_ITEMS, [1, 4, 4, 99])
+        await counted(handle, 1)
+        stage.shut()
+        agent.release()
+        await counted(handle, 2)
+        stage.reset()
+        tally, found = await tally_of(handle), await told(handle)
+        seen = [await stage.tasks.status(item_id(handle.id, n)) for n in (0, 1, 4)]
+    assert BatchTally(total=6, completed=4, cancelled=2) == tally
+    assert [0, 2, 3, 5] == found.positions(TaskState.COMPLETED)
+    assert [1, 0, 1, 1, 0, 1] == calls_by_item(agent, handle.id, 6)
+    assert ["completed", "cancelled", "cancelled"] == [each.status for each in seen]
+
+
+async def test_items_that_are_cancelled_at_the_very_start_are_not_begun(client: Client) -> None:
+    """The wish may come before the items are known."""
+    async with batching(client) as stage:
+        handle = await start(
+            stage,
+            numbered(stage, 3),
+            start_signal=CANCEL_ITEMS,
+            start_signal_args=[[0, 2]],
+        )
+        tally = await tally_of(handle)
+    assert BatchTally(total=3, completed=1, cancelled=2) == tally
+    assert [0, 1, 0] == calls_by_item(stage.agents[0], handle.id, 3)
+
+
+async def test_an_item_in_flight_ends_as_it_will(client: Client) -> None:
+    """Its outcome stands."""
+    async with batching(client, Agent(Reply(hang=True))) as stage:
+        handle = await start(stage, numbered(stage, 1))
+        await stage.agents[0].called(1)
+        await handle.signal(CANCEL_ITEMS, [0])
+        await recorded(handle, "workflow_execution_signaled_event_attributes")
+        stage.agents[0].release()
+        tally = await tally_of(handle)
+    assert BatchTally(total=1, completed=1) == tally
