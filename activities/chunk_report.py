@@ -7,6 +7,7 @@ from temporalio import activity
 from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.batches import RECORD, Chunk, ChunkReport, ItemOutcome, Unfinished
+from orchestrator.engine.rpc import names_missing_namespace
 
 REPORT_BYTES = 1_400_000
 """The outcomes of one report; the engine takes 2 MiB."""
@@ -99,7 +100,7 @@ async def _signal(report: ChunkReport) -> None:
         try:
             await handle.signal(RECORD, report)
         except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
+            if error.status is RPCStatusCode.NOT_FOUND and not names_missing_namespace(error):
                 return  # the batch was ended meanwhile
             await asyncio.sleep(SIGNAL_PAUSE_SECONDS)
         else:

@@ -15,6 +15,7 @@ from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
     DescribeWorkflowExecutionResponse,
     GetWorkflowExecutionHistoryRequest,
+    GetWorkflowExecutionHistoryResponse,
     GetWorkflowExecutionHistoryReverseRequest,
 )
 from temporalio.client import Client
@@ -22,6 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.engine.rpc import engine_call
 
+LONG_POLL_SECONDS = 5.0
 _ABSENT = {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}
 _PAGE_EVENTS = 200
 """The engine ends a run whose history has 50 MB, which bounds one page too."""
@@ -115,13 +117,16 @@ class Histories:
             skip_archival=True,
         )
         deadline = self._deadline + timedelta(seconds=wait)
+        poll = LONG_POLL_SECONDS if wait else None
         try:
             async with asyncio.timeout(wait or None):
                 while True:
-                    async with engine_call(deadline):
-                        answer = await self._client.workflow_service.get_workflow_execution_history(
-                            request, retry=True, timeout=deadline
-                        )
+                    try:
+                        # Asked anew, it tells of a close that it did not tell who waited.
+                        async with asyncio.timeout(poll), engine_call(deadline):
+                            answer = await self._history(request, deadline)
+                    except TimeoutError:
+                        continue
                     for event in answer.history.events:
                         following = _following_run(event)
                         if not following:
@@ -138,6 +143,13 @@ class Histories:
         except RPCError as error:
             raise _absent(error, request.execution) from None
 
+    async def _history(
+        self, request: GetWorkflowExecutionHistoryRequest, deadline: timedelta
+    ) -> GetWorkflowExecutionHistoryResponse:
+        return await self._client.workflow_service.get_workflow_execution_history(
+            request, retry=True, timeout=deadline
+        )
+
     async def _forward(
         self, execution: WorkflowExecution, page_events: int
     ) -> AsyncIterator[HistoryEvent]:
@@ -150,9 +162,7 @@ class Histories:
         while True:
             try:
                 async with engine_call(self._deadline):
-                    answer = await self._client.workflow_service.get_workflow_execution_history(
-                        request, retry=True, timeout=self._deadline
-                    )
+                    answer = await self._history(request, self._deadline)
             except RPCError as error:
                 raise _absent(error, execution) from None
             for event in answer.history.events:

@@ -219,14 +219,19 @@ async def test_a_chunk_gives_way_to_who_waits_for_a_slot() -> None:
 
 async def test_a_slot_that_becomes_free_is_used_at_once() -> None:
     """By a chunk that began with one."""
-    async with Agent(Reply(hang=True)) as agent, chunking(agent.url, policy=patient(3)) as chunker:
+    async with (
+        Agent(decide=lambda call: Reply(hang=call.body["n"] < 6)) as agent,
+        chunking(agent.url, policy=patient(3)) as chunker,
+    ):
+        # By then it is known how large the answers are.
+        await chunker.run(chunk(1, first=6))
         slots = chunker.pool.slots
         assert [True, True] == [slots.try_take(), slots.try_take()]
         running = asyncio.create_task(chunker.run(chunk(6)))
-        await agent.called(1)
+        await agent.called(2)
         slots.give_back()
         slots.give_back()
-        await agent.called(3)
+        await agent.called(4)
         agent.release()
         report = await running
     assert list(range(6)) == places(report.outcomes)

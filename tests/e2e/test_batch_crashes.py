@@ -1,6 +1,7 @@
 """Batches through crashes: every item has one outcome, and only what was in flight is repeated."""
 
 import asyncio
+import itertools
 import os
 import signal
 import uuid
@@ -106,11 +107,14 @@ def calls_of(agent: Agent, handle: Handle, count: int) -> list[int]:
     return [calls[each] for each in ids]
 
 
-async def called(agent: Agent, handle: Handle, count: int, least: int) -> None:
-    """Wait until so many calls of a batch were made, the rest being yet to come."""
+async def called(
+    agent: Agent, handle: Handle, count: int, least: int, which: int | None = None
+) -> None:
+    """Wait until so many calls of a batch, or of one of its items, were made."""
 
     async def there() -> bool:
-        return sum(calls_of(agent, handle, count)) >= least
+        calls = calls_of(agent, handle, count)
+        return (sum(calls) if which is None else calls[which]) >= least
 
     await eventually(there, END_SECONDS, f"{least} calls")
 
@@ -181,29 +185,40 @@ async def test_two_workers_share_a_batch(agent: Agent, stack: Stack) -> None:
 async def test_an_item_that_ends_its_worker_is_put_aside(tmp_path: Path) -> None:
     """The others complete, it becomes a dead letter, and the worker lives."""
     count, poison = 30, 17
-    config: dict[str, Any] = agent_config("http://127.0.0.1:9")
-    config["error_recovery"] |= {"max_retries": 0, "dead_letter_queue": True}
-    stacks: list[Stack] = []
-
-    def deadly(call: Call) -> Reply:
-        if (call.body or {}).get("n") != poison:
-            return Reply()
-        os.kill(stacks[0].pid_of("worker"), signal.SIGKILL)
-        return Reply(hang=True)
-
-    async with Agent(decide=deadly) as agent:
-        config["agents"]["test_agent"]["instances"] = [{"url": agent.url}]
+    others = BatchTally(total=count, completed=count - 1)
+    async with Agent(decide=lambda call: Reply(hang=_number(call) == poison)) as agent:
+        config = agent_config(agent.url)
+        config["error_recovery"] |= {"max_retries": 0, "dead_letter_queue": True}
         async with running(tmp_path, config) as stack:
-            stacks.append(stack)
             handle = await begin(stack, count)
+            own, task_id = False, item_id(handle.id, poison)
+            for times in itertools.count(1):
+                await called(agent, handle, count, times, which=poison)
+                own = task_id in (await told(handle)).alone
+                if own:
+                    await counted(handle, others)
+                await stack.kill("worker")
+                if own:
+                    break
             tally = await ended(handle)
-            found = await told(handle)
-            letter = handle._client.get_workflow_handle(dead_letter_id(item_id(handle.id, poison)))
+            letter = handle._client.get_workflow_handle(dead_letter_id(task_id))
             error = await (await letter.describe()).memo_value(MEMO_ERROR)
             after = await ended(await begin(stack, poison))
         calls = calls_of(agent, handle, count)
     assert BatchTally(total=count, completed=count - 1, failed=1) == tally
-    assert item_id(handle.id, poison) in found.alone
-    assert "stopped answering" in error
+    assert "the worker that made the call" in error
     assert calls[poison] <= 3
     assert BatchTally(total=poison, completed=poison) == after
+
+
+def _number(call: Call) -> Any:
+    return call.body["n"] if call.path == "/work" else None
+
+
+async def counted(handle: Handle, tally: BatchTally) -> None:
+    """Wait until the batch counts so many."""
+
+    async def there() -> bool:
+        return tally == BatchTally.model_validate(await handle.query("status"))
+
+    await eventually(there, END_SECONDS, str(tally))

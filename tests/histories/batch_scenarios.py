@@ -83,6 +83,7 @@ _COURSES: dict[str, dict[str, Any]] = {
         )
     },
     "completed_in_part": {"given": batch(3, first=5, part=1, starts=(0, 5)), "play": release},
+    "completed_with_parts": {"given": batch(3, starts=(0, 3))},
     "carried_on": {
         "given": batch(
             3,

@@ -12,6 +12,7 @@ from temporalio.worker import Worker
 
 from activities.call_agent import AgentCalls
 from activities.chunk_course import Means
+from activities.follow_parts import PartsFollower
 from activities.join_tasks import TaskJoiner
 from activities.redrive import Redriver
 from activities.resolve_plan import PlanResolver
@@ -229,6 +230,7 @@ async def stage(
                 joiner.redrive_tasks,
                 redriver.redrive_many,
                 redriver.redrive_agent,
+                PartsFollower(client, RPC_SECONDS).follow_parts,
                 HealthWatcher(transport.probe).watch_health,
             ]
             await stack.enter_async_context(

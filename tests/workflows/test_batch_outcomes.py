@@ -196,6 +196,33 @@ async def test_results_that_fill_many_reports_all_arrive(client: Client) -> None
     assert (29, LARGE) == (last.result["n"], len(last.result["text"]))
 
 
+async def test_results_that_suddenly_grow_all_arrive(client: Client) -> None:
+    """More is answered than a chunk may write: each item has one outcome all the same."""
+
+    def growing(call: Call) -> Reply:
+        return Reply(body={"text": "x" * (LARGE if call.body["n"] > 9 else 1)})
+
+    async with batching(client, Agent(decide=growing)) as stage:
+        stage.transport._max_result_bytes = 2 * LARGE
+        handle = await start(stage, numbered(stage, 25))
+        tally, found = await tally_of(handle), await told(handle)
+    assert BatchTally(total=25, completed=25) == tally
+    assert list(range(25)) == found.positions(TaskState.COMPLETED)
+
+
+async def test_a_result_that_grows_when_it_is_written_fails_by_itself(client: Client) -> None:
+    """The engine cannot take it; the other items are not harmed."""
+    numbers = b"[" + b"1e9," * 200_000 + b"0]"
+    agent = Agent(decide=lambda call: Reply(body=numbers) if call.body["n"] == 1 else echo(call))
+    async with batching(client, agent) as stage:
+        stage.transport._max_result_bytes = 2 * LARGE
+        handle = await start(stage, numbered(stage, 3))
+        tally = await tally_of(handle)
+        status = await stage.tasks.status(item_id(handle.id, 1))
+    assert BatchTally(total=3, completed=2, failed=1) == tally
+    assert "PayloadTooLarge" == status.error_type
+
+
 async def test_chunks_go_by_the_priority_and_the_tenant_of_their_items(client: Client) -> None:
     """A chunk counts among its tenant's calls as many as it holds."""
     weights = {"tenant_weights": {"big": 4.0}}

@@ -223,14 +223,14 @@ class AnyCourse(RuleBasedStateMachine):
         self.ends: dict[int, TaskState] = {}
         self.chunks: list[tuple[int, list[int]]] = []
         self.alone: list[int] = []
-        self.going_on: set[int] = set()
+        self.going_on: list[int] = []
         self.unwanted: set[int] = set()
 
     @property
     def under_way(self) -> set[int]:
         """Where the model says they are."""
         in_chunks = {position for _, positions in self.chunks for position in positions}
-        return in_chunks | set(self.alone) | self.going_on
+        return in_chunks | set(self.alone) | set(self.going_on)
 
     def end(self, position: int, state: TaskState) -> None:
         """The model's word for it."""
@@ -251,19 +251,26 @@ class AnyCourse(RuleBasedStateMachine):
     @rule()
     def take_alone(self) -> None:
         """Those that were begun go first, but for those that are not wanted any more."""
+        expected = self.next_going_on()
         found = self.items.next_alone()
-        for position in self.going_on & self.unwanted:
+        if found is None:
+            assert expected is None
+            return
+        _, position, begun = found
+        assert position not in self.ends
+        assert position not in self.under_way
+        assert (expected is not None) == (begun is not None)
+        assert expected in {None, position}
+        self.alone.append(position)
+
+    def next_going_on(self) -> int | None:
+        """The next that was begun and is still wanted."""
+        while self.going_on:
+            position = self.going_on.pop(0)
+            if position not in self.unwanted:
+                return position
             self.end(position, TaskState.CANCELLED)
-            self.going_on.discard(position)
-        if found:
-            _, position, begun = found
-            assert position not in self.ends
-            assert position not in self.alone
-            assert (begun is not None) == (position in self.going_on)
-            self.going_on.discard(position)
-            self.alone.append(position)
-        else:
-            assert not self.going_on
+        return None
 
     @precondition(lambda self: self.chunks)
     @rule(data=st.data())
@@ -280,7 +287,7 @@ class AnyCourse(RuleBasedStateMachine):
                 self.end(position, TaskState.CANCELLED)
             elif what == "on":
                 self.items.go_on(plan(), unfinished(position))
-                self.going_on.add(position)
+                self.going_on.append(position)
             elif isinstance(what, TaskState):
                 assert self.items.end(position, what)
                 self.end(position, what)
@@ -310,9 +317,9 @@ class AnyCourse(RuleBasedStateMachine):
         """A new run begins with what is left."""
         self.items.drop_unwanted()
         rest = self.items.rest()
-        for position in self.going_on & self.unwanted:
+        for position in set(self.going_on) & self.unwanted:
             self.end(position, TaskState.CANCELLED)
-        self.going_on -= self.unwanted
+        self.going_on = [each for each in self.going_on if each not in self.unwanted]
         self.items = items_of(Batch.model_validate_json(rest.model_dump_json()))
         assert tuple(sorted(set(range(len(self.chosen))) - self.ends.keys())) == rest.positions
 
@@ -353,5 +360,5 @@ class AnyCourse(RuleBasedStateMachine):
         assert 0 == self.items.tally.pending
 
 
-AnyCourse.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+AnyCourse.TestCase.settings = settings(max_examples=3000, stateful_step_count=30, deadline=None)
 TestAnyCourse = AnyCourse.TestCase
