@@ -55,6 +55,8 @@ histories: install-dev  ## record the workflow histories that the replay tests u
 
 bench: install-dev  ## measure, side by side, and print the ratios
 	$(BIN)/python -m bench.dispatch
+	$(BIN)/python -m bench.batch
+	$(BIN)/python -m bench.memory
 
 clean:  ## remove .venv and what tests and runs left
 	rm -rf $(VENV) .data .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

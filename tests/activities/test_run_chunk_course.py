@@ -185,6 +185,19 @@ async def test_all_free_slots_are_used_and_no_more() -> None:
     )
 
 
+async def test_few_calls_are_made_before_it_is_known_how_large_the_answers_are() -> None:
+    """The third waits for the first answer."""
+    async with (
+        Agent(Reply(delay=0.2)) as agent,
+        chunking(agent.url, policy=patient(10)) as chunker,
+    ):
+        report = await chunker.run(chunk(10))
+    times = [call.at for call in agent.calls]
+    assert list(range(10)) == places(report.outcomes)
+    assert times[1] - times[0] < times[2] - times[0]
+    assert 0.19 < times[2] - times[0]
+
+
 async def test_two_chunks_share_the_slots() -> None:
     """Together they have no more in flight than one."""
     async with (

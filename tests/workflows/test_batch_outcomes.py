@@ -183,7 +183,7 @@ async def test_a_batch_tells_how_far_it_has_come(client: Client) -> None:
 
 
 async def test_results_that_fill_many_reports_all_arrive(client: Client) -> None:
-    """Each item is called once, whatever has room in one report."""
+    """Each item is called once, few at a time, whatever has room in one report."""
     agent = Agent(decide=lambda call: Reply(body={"n": call.body["n"], "text": "x" * LARGE}))
     async with batching(client, agent) as stage:
         stage.transport._max_result_bytes = 2 * LARGE
@@ -193,6 +193,7 @@ async def test_results_that_fill_many_reports_all_arrive(client: Client) -> None
     assert BatchTally(total=30, completed=30) == tally
     assert list(range(30)) == found.positions(TaskState.COMPLETED)
     assert {1} == set(calls_by_item(agent, handle.id, 30))
+    assert agent.most_at_once <= 3
     assert (29, LARGE) == (last.result["n"], len(last.result["text"]))
 
 

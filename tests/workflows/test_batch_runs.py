@@ -104,7 +104,13 @@ async def test_a_cancelled_batch_of_many_runs_counts_all(
         handle = await start(stage, numbered(stage, COUNT))
         for last in (COUNT - 2, COUNT - 1):
             await agent_has(agent, handle.id, last)
-        await client.get_workflow_handle(handle.id).cancel()
+        latest = client.get_workflow_handle(handle.id)
+
+        async def all_other_chunks_ended() -> bool:
+            return BatchTally.model_validate(await latest.query("status")).pending == 3
+
+        await eventually(all_other_chunks_ended, WAIT_SECONDS)
+        await latest.cancel()
         await failure_of(handle)
         found = await told(handle)
     assert found.runs >= 2
