@@ -37,6 +37,7 @@ from orchestrator.parts import (
     in_background,
     metrics_server,
     secret_headers,
+    settle,
     stop_on_signals,
 )
 from orchestrator.resilience.pool import Pool, Pools
@@ -109,6 +110,7 @@ async def work(settings: Settings) -> None:
             workers.append(agent_worker(client, settings, pools.of_agent(agent), calls, chunks))
             running.append(asyncio.create_task(workers[-1].run()))
         async with in_background(fleet.run(), keep_limits(client, settings, fleet)):
+            settle()
             log.info("worker_ready", agents=len(settings.agents), engine=settings.temporal.target)
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)

@@ -21,7 +21,7 @@ from activities.call_agent import (
     still_down,
     words,
 )
-from activities.chunk_report import REPORT_BYTES, Ledger
+from activities.chunk_report import Ledger
 from orchestrator.batches import Chunk, ItemOutcome, Unfinished, item_id
 from orchestrator.buckets import Buckets
 from orchestrator.engine.converter import MAX_BLOB_BYTES
@@ -88,6 +88,7 @@ class Course:
         items = zip(chunk.positions, chunk.items, strict=True)
         self._pending = deque(each for each in items if each[0] not in known)
         self._in_flight: dict[int, str] = {}
+        self._is_full = False
         self._until = time.monotonic() + BEGIN_SECONDS
         self._pace = asyncio.Lock()
         self._all_begun = asyncio.Event()
@@ -109,6 +110,7 @@ class Course:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TOP_UP_SECONDS):
                         await self._all_begun.wait()
+                self._all_begun.clear()
                 runners = {each for each in runners if not each.done()}
 
     @property
@@ -117,6 +119,7 @@ class Course:
         return (
             bool(self._pending)
             and self.refusal is None
+            and not self._is_full
             and self._ledger.spent < SPENT_BYTES
             and time.monotonic() < self._until
             and not activity.is_worker_shutdown()
@@ -239,16 +242,15 @@ class Course:
             status=response.status,
             seconds=round(seconds, 6),
         )
-        size = response.size + OUTCOME_BYTES
-        if size > REPORT_BYTES:
-            # Written anew it may be larger than it came.
-            size = len(to_json(outcome)) + OUTCOME_BYTES
+        # Written anew it may be larger than it came.
+        size = len(to_json(response.body)) + OUTCOME_BYTES
         self._means.learn(self._plan.agent, size)
-        if self._ledger.spent and self._ledger.spent + size > MOST_SPENT_BYTES:
-            self._put_back(position)
-        elif size > MAX_BLOB_BYTES:
+        if size > MAX_BLOB_BYTES:
             text = f"The answer has {size:,} bytes when it is written anew, which are too many"
             self._fail(position, ReplyTooLarge.__name__, text)
+        elif self._ledger.spent and self._ledger.spent + size > MOST_SPENT_BYTES:
+            self._is_full = True
+            self._put_back(position)
         else:
             self._end(outcome, size)
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import is_cancelled_exception
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.call_agent import HEARTBEAT_SECONDS
@@ -46,12 +47,13 @@ class PartsFollower:
             try:
                 await self._release(handle)
                 return await handle.result()
-            except WorkflowFailureError:
-                return await self._left_by(handle)
+            except WorkflowFailureError as error:
+                cancelled = is_cancelled_exception(error.cause)
+                return await self._left_by(handle, "cancelled" if cancelled else "failed")
             except RPCError as error:
                 if _is_absent(error):
                     # It was not released in time: nothing of it was begun.
-                    return await self._left_by(handle)
+                    return await self._left_by(handle, "failed")
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _release(self, handle: WorkflowHandle[object, BatchTally]) -> None:
@@ -62,8 +64,8 @@ class PartsFollower:
             if not _is_absent(error):
                 raise
 
-    async def _left_by(self, handle: WorkflowHandle[object, BatchTally]) -> BatchTally:
-        """What a part that was ended had counted; the rest of it counts as failed."""
+    async def _left_by(self, handle: WorkflowHandle[object, BatchTally], rest: str) -> BatchTally:
+        """What a part that was ended had counted; the ``rest`` of it has failed or is cancelled."""
         while True:
             try:
                 memo = await (await handle.describe(rpc_timeout=self._deadline)).memo()
@@ -73,7 +75,7 @@ class PartsFollower:
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
                 tally = BatchTally.model_validate(memo.get(MEMO_TALLY, {}))
-                return tally.model_copy(update={"failed": tally.failed + tally.pending})
+                return tally.model_copy(update={rest: getattr(tally, rest) + tally.pending})
 
 
 def _is_absent(error: RPCError) -> bool:

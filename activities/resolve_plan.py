@@ -52,7 +52,7 @@ class PlanResolver:
         parts = intake.parts(
             batch.batch_id or info.workflow_id or "",
             intake.plans,
-            self._routes.is_metered,
+            self._routes.settings.rate_limit,
             batch.created_at or info.scheduled_time,
             batch.traceparent,
         )

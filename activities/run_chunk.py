@@ -20,7 +20,7 @@ from activities.chunk_course import Course, Means
 from activities.chunk_report import Ledger
 from orchestrator.batches import RUN_CHUNK, Chunk, ChunkReport, Unfinished
 from orchestrator.errors import AgentUnavailable
-from orchestrator.models import CallFailure, Progress
+from orchestrator.models import BlockedBy, CallFailure, Progress
 from orchestrator.telemetry.logging import get_logger
 
 MOST_LOST = 1
@@ -65,16 +65,20 @@ class ChunkCalls:
             log.exception("chunk_broke", batch_id=chunk.batch_id, agent=chunk.plan.agent)
             activity.heartbeat(ledger.known())
             raise
-        if course.refusal and not course.begun and (chunk.wait or ledger.is_empty):
-            raise _come_again(chunk, ledger, course.refusal)
+        refusal = course.refusal
+        if refusal and not course.begun:
+            # A rate is waited for, whichever other agents there are.
+            wait = chunk.wait or refusal.blocked_by is BlockedBy.RATE_LIMIT
+            if wait or ledger.is_empty:
+                raise _come_again(ledger, refusal, wait=wait)
         return ledger.known(left=course.rest)
 
 
-def _come_again(chunk: Chunk, ledger: Ledger, refusal: AgentUnavailable) -> ApplicationError:
+def _come_again(ledger: Ledger, refusal: AgentUnavailable, *, wait: bool) -> ApplicationError:
     """Nothing was begun: let the engine wait, or another agent be asked."""
     seconds = LOOK_AGAIN_SECONDS if refusal.retry_after is None else refusal.retry_after
     pause = max(0.001, seconds)
-    if chunk.wait:
+    if wait:
         activity.heartbeat(ledger.known(waits=1))
     return ApplicationError(
         str(refusal),
@@ -82,7 +86,7 @@ def _come_again(chunk: Chunk, ledger: Ledger, refusal: AgentUnavailable) -> Appl
             progress=Progress(), retryable=True, pause=pause, blocked_by=refusal.blocked_by
         ),
         type=UNAVAILABLE,
-        non_retryable=not chunk.wait,
+        non_retryable=not wait,
         next_retry_delay=timedelta(seconds=pause),
     )
 

@@ -109,8 +109,8 @@ async def _submit(request: Request, services: Services) -> tuple[str, bool]:
         metrics.submission(agent, status_of(refusal), time.perf_counter() - began, intake.taken)
         log.info("aggregate_refused", agent=agent, tasks=intake.taken, reason=str(refusal))
         raise
-    is_metered = services.admission.is_metered
-    parts = intake.parts(aggregate_id, plans, is_metered, now, traceparent(request))
+    limit_of = services.admission.limits.of
+    parts = intake.parts(aggregate_id, plans, limit_of, now, traceparent(request))
     aggregation = _aggregation(wanted, parts, now)
     created = await services.aggregates.submit(aggregate_id, aggregation, now, digest)
     for agent, count in intake.agents(plans).items():

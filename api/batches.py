@@ -164,7 +164,7 @@ async def _submit(
             raise
         return replayed, intake.plans
     parts = intake.parts(
-        batch_id, plans, services.admission.is_metered, datetime.now(UTC), traceparent(request)
+        batch_id, plans, services.admission.limits.of, datetime.now(UTC), traceparent(request)
     )
     return await services.tasks.batches.submit(batch_id, parts, digest), plans
 

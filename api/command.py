@@ -23,7 +23,7 @@ from orchestrator.cli import (
 )
 from orchestrator.config import Settings
 from orchestrator.errors import StartupError
-from orchestrator.parts import grace_of, metrics_server, stop_on_signals
+from orchestrator.parts import grace_of, metrics_server, settle, stop_on_signals
 from orchestrator.telemetry import logging
 from orchestrator.telemetry.logging import get_logger
 
@@ -76,6 +76,7 @@ async def serve(settings: Settings) -> None:
                 )
             )
             serving = asyncio.create_task(server.serve(sockets=[listener]))
+            settle()
             log.info("api_ready", url=f"http://{settings.agent.host}:{settings.agent.port}")
             _warn_if_open(settings)
             stopping = asyncio.create_task(stop.wait())

@@ -34,7 +34,7 @@ RELEASE = "release"
 """The signal that lets a further part of a batch begin."""
 
 MAX_ITEMS = 10_000
-PART_BYTES = 1_500_000
+PART_BYTES = 1_400_000
 """The text of the items of one part; the engine takes 2 MiB for one input."""
 
 MEMO_TALLY = "tally"
@@ -111,12 +111,14 @@ class BatchPlan(Internal):
         strict: the deadline was asked for, and counts from the batch's start; else from each
             item's first attempt.
         tenant: of the items; those of several tenants have several plans.
+        pace: calls a minute that the agent takes, where it has a limit that the batch keeps.
     """
 
     plan: Plan
     alone: bool = False
     strict: bool = False
     tenant: str = DEFAULT_TENANT
+    pace: float | None = None
 
 
 class BatchTally(Internal):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from orchestrator.batches import PART_BYTES, BadItem, Batch, BatchPlan
 from orchestrator.errors import PayloadTooLarge, UnknownPattern
-from orchestrator.models import Dispatch, Plan, TaskRequest
+from orchestrator.models import Dispatch, LimitMode, Plan, RateLimit, TaskRequest
 from orchestrator.routing import Routes
 
 MAX_LISTED = 1000
@@ -139,7 +139,7 @@ class Intake:
         self,
         batch_id: str,
         plans: Sequence[Plan],
-        is_metered: Callable[[str], bool],
+        limit_of: Callable[[str], RateLimit | None],
         created_at: datetime,
         traceparent: str | None = None,
     ) -> tuple[Batch, ...]:
@@ -148,17 +148,12 @@ class Intake:
         Args:
             batch_id: of the batch.
             plans: as admission changed the ``plans`` of this intake, in their order.
-            is_metered: whether an agent's queue paces its calls.
+            limit_of: the rate limit in force of an agent.
             created_at: when the request came.
             traceparent: of the request.
         """
         table = [
-            BatchPlan(
-                plan=plan.model_copy(update={"dispatch": Dispatch.QUEUED}),
-                alone=is_metered(plan.agent) or not all(each.idempotent for each in plan.routes),
-                strict=strict,
-                tenant=tenant,
-            )
+            _entry(plan, limit_of(plan.agent), tenant, strict=strict)
             for plan, (_, tenant, strict) in zip(plans, self._shared, strict=True)
         ]
         ranges = list(self._ranges([len(each.model_dump_json()) for each in table]))
@@ -192,6 +187,18 @@ class Intake:
             used.add(chosen)
         if begin < len(self._items):
             yield begin, len(self._items)
+
+
+def _entry(plan: Plan, limit: RateLimit | None, tenant: str, *, strict: bool) -> BatchPlan:
+    """How the items of a plan are carried out."""
+    metered = limit is not None and limit.mode is LimitMode.QUEUE
+    entry = BatchPlan(
+        plan=plan.model_copy(update={"dispatch": Dispatch.QUEUED}),
+        alone=metered or not all(each.idempotent for each in plan.routes),
+        strict=strict,
+        tenant=tenant,
+    )
+    return entry.model_copy(update={"pace": limit.rate}) if limit else entry
 
 
 def _escaped(text: bytes) -> int:

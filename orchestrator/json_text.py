@@ -6,6 +6,9 @@ from typing import Any
 
 from pydantic_core import from_json
 
+LEVELS = 8
+"""An answer may stand in an outcome, in a list, in a report, in a merged document by agent."""
+_DEEPER = b"[" * LEVELS + b"%b" + b"]" * LEVELS
 # Numbers that may be over 1.8e308: the parser makes infinity of them, which is not JSON.
 _HUGE = re.compile(rb"[eE]\+?\d{3}|\d{200}")
 
@@ -18,11 +21,13 @@ def decode(body: bytes | bytearray) -> Any:
             engine's converter can read when a model holds it.
     """
     try:
-        # Within one more level, as within a model.
-        [value] = from_json(b"[%b]" % bytes(body), allow_inf_nan=False)
+        # Within as many more as models may put around it.
+        value = from_json(_DEEPER % bytes(body), allow_inf_nan=False)
     except ValueError:
         from_json(body, allow_inf_nan=False)  # says what is wrong where, if it is that
         raise ValueError("nested too deep") from None
+    for _ in range(LEVELS):
+        [value] = value
     if _HUGE.search(body) and _has_infinity(value):
         raise ValueError("number out of range")
     return value

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -53,11 +54,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows.batch_items import Items
     from workflows.dead_letter import bury_as
 
-CHUNKS_AT_ONCE = 8
-"""Of one batch: as many as a few workers can use, while the history stays small."""
-ALONE_AT_ONCE = 500
-"""Items that are tasks of their own; the engine holds 2,000 open children of a workflow."""
 BURIED_AT_ONCE = 50
+TOLD_AFTER = timedelta(seconds=5)
+"""What has ended shows in GET /batches after so long, or once it is a hundredth of all."""
 FULL_EVENTS = 20_000
 FULL_BYTES = 16 * 1024 * 1024
 """A history that is full is carried on by a new run, once the children have ended."""
@@ -82,7 +81,7 @@ class TaskBatch:
         self._told = BatchTally()
         self._parts_tally = BatchTally()
         self._running: list[asyncio.Task[None]] = []
-        self._chunks = self._alone = 0
+        self._told_at = workflow.now()
         self._unwanted: list[int] = []
         """Positions that were cancelled before the items were known."""
         self._released = False
@@ -162,7 +161,7 @@ class TaskBatch:
     async def _carry_out(self, items: Items) -> None:
         """Until nothing waits and nothing runs, be it by a new run."""
         while True:
-            if not self._is_full():
+            if not self._is_full(items):
                 self._launch(items)
             if not self._running:
                 break
@@ -180,27 +179,22 @@ class TaskBatch:
             memo = {**workflow.memo(), MEMO_CREATED_AT: created_at, MEMO_TALLY: items.tally}
             workflow.continue_as_new(items.rest(), memo=memo)
 
-    def _is_full(self) -> bool:
+    def _is_full(self, items: Items) -> bool:
         info = workflow.info()
         if not info.is_continue_as_new_suggested():
             return False
         # Children cannot be followed by another run, and may wait for long.
         return (
-            not self._alone
+            not items.singles
             or info.get_current_history_length() > FULL_EVENTS
             or info.get_current_history_size() > FULL_BYTES
         )
 
     def _launch(self, items: Items) -> None:
         """Begin as much of what waits as may be under way at once."""
-        while self._alone < ALONE_AT_ONCE and (one := items.next_alone()):
-            self._alone += 1
+        while one := items.next_alone():
             self._begin(self._go_alone(items, *one))
-        # What a failing agent leaves to go on alone is not added to without bounds.
-        while self._chunks < CHUNKS_AT_ONCE and not items.many_go_on:
-            if (some := items.next_chunk()) is None:
-                break
-            self._chunks += 1
+        while some := items.next_chunk():
             self._begin(self._run_chunk(items, *some))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -213,7 +207,7 @@ class TaskBatch:
             plan, report = await self._called(items, entry, positions)
             items.give_back(chosen, report.left)
             for each in report.unfinished:
-                items.go_on(plan, each)
+                items.go_on(chosen, plan, each)
             for position in report.cancelled:
                 items.end(position, TaskState.CANCELLED)
             await self._settle(items, plan, report.outcomes)
@@ -222,7 +216,7 @@ class TaskBatch:
             if not is_cancelled_exception(error):
                 raise
         finally:
-            self._chunks -= 1
+            items.chunk_ended(chosen)
 
     async def _called(
         self, items: Items, entry: BatchPlan, positions: tuple[int, ...]
@@ -283,6 +277,14 @@ class TaskBatch:
             if each.dead_letter and items.is_open(each.position):
                 buried.append((each, items.task(plan, each.position, workflow.now())))
             items.end(each.position, each.state)
+        burying = asyncio.create_task(self._bury_all(plan, buried))
+        while not burying.done():
+            # They have failed before anybody cancelled the batch.
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(burying)
+        burying.result()
+
+    async def _bury_all(self, plan: Plan, buried: Sequence[tuple[ItemOutcome, Task]]) -> None:
         for begin in range(0, len(buried), BURIED_AT_ONCE):
             some = buried[begin : begin + BURIED_AT_ONCE]
             await asyncio.gather(*(self._bury(plan, task, outcome) for outcome, task in some))
@@ -336,8 +338,6 @@ class TaskBatch:
         except (ChildWorkflowError, asyncio.CancelledError) as error:
             if is_cancelled_exception(error):
                 state = TaskState.CANCELLED
-        finally:
-            self._alone -= 1
         items.end(position, state)
 
     async def _follow_parts(self) -> BatchTally:
@@ -370,6 +370,7 @@ class TaskBatch:
         for each in (*self._running, *([parts] if parts else [])):
             each.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+        await workflow.wait_condition(workflow.all_handlers_finished)
         items.cancel_all()
         self._tell(ended=True)
         self._log("batch_cancelled")
@@ -379,8 +380,9 @@ class TaskBatch:
     @workflow.signal(name=RECORD)
     async def record(self, report: ChunkReport) -> None:
         """Outcomes that a chunk's report has no room for."""
-        if self._items:
-            await self._settle(self._items, self._items.plan_of(report.agent), report.outcomes)
+        items = self._items
+        if items and (plan := items.plan_of(report.agent)):
+            await self._settle(items, plan, report.outcomes)
 
     @workflow.signal(name=CANCEL_ITEMS)
     def cancel_items(self, positions: list[int]) -> None:
@@ -418,8 +420,9 @@ class TaskBatch:
             + (f"; part {self._batch.part + 1} of {parts}" if parts > 1 else "")
         )
         news = self._told.pending - tally.pending
-        if news and (ended or news >= max(1, tally.total // 100)):
-            self._told = tally
+        enough = news >= max(1, tally.total // 100) or workflow.now() - self._told_at > TOLD_AFTER
+        if news and (ended or enough):
+            self._told, self._told_at = tally, workflow.now()
             workflow.upsert_memo({MEMO_TALLY: tally})
 
     def _log(self, event: str, **fields: object) -> None:

@@ -3,6 +3,7 @@
 Plain bookkeeping, deterministic, and small: of each item only its text is kept, until it has ended.
 """
 
+from array import array
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
@@ -13,9 +14,14 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from orchestrator.batches import Batch, BatchPlan, BatchTally, Unfinished
     from orchestrator.models import Begun, Plan, Task, TaskState
+    from workflows.batch_lanes import Lane, most_items
 
-CHUNK_ITEMS = 200
 CHUNK_BYTES = 1_000_000
+CHUNKS_AT_ONCE = 8
+"""Of all agents; one of each may be under way beside them, as far as MOST_CHUNKS."""
+MOST_CHUNKS = 32
+MOST_SINGLES = 1000
+"""Items that are tasks of their own; the engine holds 2,000 open children of a workflow."""
 
 
 class Items:
@@ -38,26 +44,34 @@ class Items:
         self._batch_id = batch_id
         self._created_at = created_at
         positions = batch.positions or range(batch.first, batch.first + len(batch.items))
-        self._open: dict[int, tuple[str, int]] = {
-            position: (item, chosen)
-            for position, item, chosen in zip(positions, batch.items, batch.chosen, strict=True)
-        }
-        self._unfinished = deque(
-            (self._plans[self._open[each.position][1]].plan, each) for each in batch.unfinished
-        )
+        self._open: dict[int, str] = dict(zip(positions, batch.items, strict=True))
+        """Their requests, as JSON."""
+        # By position; two bytes for each rather than an object.
+        self._chosen = array("H", bytes(2 * (max(self._open, default=0) + 1)))
+        for position, chosen in zip(self._open, batch.chosen, strict=True):
+            self._chosen[position] = chosen
+        self._lanes: dict[str, Lane] = {}
         self._under_way = {each.position for each in batch.unfinished}
         self._unwanted: set[int] = set()
-        self._alone: deque[int] = deque()
-        self._waiting: dict[int, deque[int]] = {}
-        for position, (_, chosen) in self._open.items():
-            if position not in self._under_way:
-                self._wait(position, chosen)
+        self._singles: dict[int, Lane] = {}
+        for each in batch.unfinished:
+            chosen = self._chosen[each.position]
+            self.go_on(chosen, self._plans[chosen].plan, each)
+        for position in self._open:
+            if position in self._under_way:
+                continue
+            chosen = self._chosen[position]
+            if self._plans[chosen].alone:
+                self._lane(chosen).alone.append(position)
+            else:
+                self._wait(chosen, (position,), first=False)
 
-    def _wait(self, position: int, chosen: int) -> None:
-        if self._plans[chosen].alone:
-            self._alone.append(position)
-        else:
-            self._waiting.setdefault(chosen, deque()).append(position)
+    def _lane(self, chosen: int) -> Lane:
+        return self._lanes.setdefault(self._plans[chosen].plan.agent, Lane())
+
+    def _wait(self, chosen: int, positions: Iterable[int], *, first: bool) -> None:
+        priority = self._plans[chosen].plan.priority
+        self._lane(chosen).wait(chosen, priority, positions, first=first)
 
     @property
     def _plans(self) -> tuple[BatchPlan, ...]:
@@ -77,8 +91,13 @@ class Items:
         """What is left, for a new run to go on with."""
         rest = sorted(self._open)
         plans = list(self._plans)
-        chosen = {position: self._open[position][1] for position in rest}
-        going_on = [(plan, each) for plan, each in self._unfinished if each.position in self._open]
+        chosen = {position: self._chosen[position] for position in rest}
+        going_on = [
+            (plan, each)
+            for lane in self._lanes.values()
+            for plan, each in lane.unfinished
+            if each.position in self._open
+        ]
         for plan, each in going_on:
             # It goes on at the agent that has tried it, which may be a fallback.
             entry = plans[chosen[each.position]].model_copy(update={"plan": plan})
@@ -88,40 +107,63 @@ class Items:
         return self._batch.model_copy(
             update={
                 "plans": tuple(plans),
-                "items": tuple(self._open[position][0] for position in rest),
+                "items": tuple(self._open[position] for position in rest),
                 "chosen": tuple(chosen.values()),
                 "positions": tuple(rest),
-                "unfinished": tuple(each for _, each in going_on),
+                "unfinished": tuple(_outlined(each) for _, each in going_on),
                 "tally": self.tally,
             }
         )
 
+    @property
+    def singles(self) -> int:
+        """How many are tasks of their own now."""
+        return len(self._singles)
+
     def next_alone(self) -> tuple[Plan, int, Begun | None] | None:
         """Take the next item that is to be a task of its own; those that were begun go first."""
-        while self._unfinished:
-            plan, each = self._unfinished.popleft()
-            if self._take(each.position):
-                return plan, each.position, Begun(progress=each.progress, pause=each.pause)
-        while self._alone:
-            position = self._alone.popleft()
-            if self._take(position):
-                return self._plans[self._open[position][1]].plan, position, None
+        if len(self._singles) >= MOST_SINGLES:
+            return None
+        for lane in sorted(self._lanes.values(), key=lambda lane: lane.singles):
+            while lane.may_begin_single():
+                plan, position, begun = self._next_single(lane)
+                if self._take(position):
+                    lane.singles += 1
+                    self._singles[position] = lane
+                    return plan or self._plans[self._chosen[position]].plan, position, begun
         return None
+
+    @staticmethod
+    def _next_single(lane: Lane) -> tuple[Plan | None, int, Begun | None]:
+        if lane.unfinished:
+            plan, each = lane.unfinished.popleft()
+            return plan, each.position, Begun(progress=each.progress, pause=each.pause)
+        return None, lane.alone.popleft(), None
 
     def next_chunk(self) -> tuple[int, BatchPlan, tuple[int, ...]] | None:
-        """Take the next items that go together: the number of their plan, it, and positions."""
-        for chosen, waiting in list(self._waiting.items()):
-            taken = self._some(waiting)
-            if not waiting:
-                del self._waiting[chosen]
-            if taken:
-                return chosen, self._plans[chosen], taken
+        """Take the next items that go together: the number of their plan, it, and positions.
+
+        The agent with the fewest chunks under way comes first; of an agent the most urgent plan.
+        """
+        total = sum(lane.chunks for lane in self._lanes.values())
+        for lane in sorted(self._lanes.values(), key=lambda lane: lane.chunks):
+            if total >= (MOST_CHUNKS if lane.chunks == 0 else CHUNKS_AT_ONCE):
+                return None
+            while (found := lane.most_urgent()) and lane.may_begin_chunk(self._plans[found[0]]):
+                chosen, waiting = found
+                if taken := self._some(waiting, most_items(self._plans[chosen])):
+                    lane.chunks += 1
+                    return chosen, self._plans[chosen], taken
         return None
 
-    def _some(self, waiting: deque[int]) -> tuple[int, ...]:
+    def chunk_ended(self, chosen: int) -> None:
+        """One that was taken by ``next_chunk`` is no more under way."""
+        self._lane(chosen).chunks -= 1
+
+    def _some(self, waiting: deque[int], most: int) -> tuple[int, ...]:
         taken: list[int] = []
         size = 0
-        while waiting and len(taken) < CHUNK_ITEMS:
+        while waiting and len(taken) < most:
             size += len(self.text(waiting[0])) if waiting[0] in self._open else 0
             if taken and size > CHUNK_BYTES:
                 break
@@ -141,24 +183,23 @@ class Items:
 
     def give_back(self, chosen: int, positions: Iterable[int]) -> None:
         """Items of a chunk that were not begun wait again, before the others."""
-        for position in reversed(tuple(positions)):
+        left = []
+        for position in positions:
             self._under_way.discard(position)
             if position in self._unwanted:
                 self.end(position, TaskState.CANCELLED)
             elif position in self._open:
-                self._waiting.setdefault(chosen, deque()).appendleft(position)
+                left.append(position)
+        self._wait(chosen, left, first=True)
 
-    def go_on(self, plan: Plan, unfinished: Unfinished) -> None:
-        """An item of a chunk is to go on alone; another agent than at first may have been asked."""
-        self._unfinished.append((plan, unfinished))
-
-    @property
-    def many_go_on(self) -> bool:
-        """Whether items that were begun wait to go on: then no more are begun."""
-        return bool(self._unfinished)
+    def go_on(self, chosen: int, plan: Plan, unfinished: Unfinished) -> None:
+        """An item of a chunk is to go on alone, at the agent that was asked, be it a fallback."""
+        self._lane(chosen).unfinished.append((plan, unfinished))
 
     def end(self, position: int, state: TaskState) -> bool:
         """The item has ended; False if it had before."""
+        if lane := self._singles.pop(position, None):
+            lane.singles -= 1
         if self._open.pop(position, None) is None:
             return False
         self._under_way.discard(position)
@@ -182,21 +223,21 @@ class Items:
 
     def text(self, position: int) -> str:
         """The item's request as JSON."""
-        return self._open[position][0]
+        return self._open[position]
 
     def is_open(self, position: int) -> bool:
         """Whether the item has not ended."""
         return position in self._open
 
-    def plan_of(self, agent: str) -> Plan:
-        """A plan by which the agent is called, be it as a fallback."""
+    def plan_of(self, agent: str) -> Plan | None:
+        """A plan by which the agent is called, be it as a fallback; None where there is none."""
         plans = (each.plan for each in self._plans)
-        return next(plan for plan in plans if agent in {route.agent for route in plan.routes})
+        found = (plan for plan in plans if agent in {route.agent for route in plan.routes})
+        return next(found, None)
 
     def task(self, plan: Plan, position: int, now: datetime, begun: Begun | None = None) -> Task:
         """The item as a task of its own."""
-        text, chosen = self._open[position]
-        if self._plans[chosen].strict:
+        if self._plans[self._chosen[position]].strict:
             spent = (now - self._created_at).total_seconds()
             plan = plan.model_copy(update={"deadline": max(0.001, plan.deadline - spent)})
         further: dict[str, Any] = {"plan": plan, "batch": self._batch_id}
@@ -204,4 +245,10 @@ class Items:
             further["traceparent"] = self._batch.traceparent
         if begun:
             further["begun"] = begun
-        return Task.model_validate_json(text).model_copy(update=further)
+        return Task.model_validate_json(self.text(position)).model_copy(update=further)
+
+
+def _outlined(unfinished: Unfinished) -> Unfinished:
+    """Without what its attempts said: all that is left has to fit into one input."""
+    progress = unfinished.progress.model_copy(update={"attempts": ()})
+    return unfinished.model_copy(update={"progress": progress})

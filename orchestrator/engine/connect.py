@@ -13,11 +13,11 @@ from temporalio.runtime import (
     TelemetryConfig,
     TelemetryFilter,
 )
-from temporalio.service import RPCError, RPCStatusCode, TLSConfig
+from temporalio.service import PayloadLimitsConfig, RPCError, RPCStatusCode, TLSConfig
 
 from orchestrator.config import Temporal
 from orchestrator.engine import search_attributes
-from orchestrator.engine.converter import data_converter
+from orchestrator.engine.converter import MAX_BLOB_BYTES, data_converter
 from orchestrator.engine.rpc import names_missing_namespace
 from orchestrator.errors import StartupError
 
@@ -60,6 +60,8 @@ async def _connect_patiently(temporal: Temporal, identity: str, reasons: list[st
                 api_key=temporal.api_key.get_secret_value() if temporal.api_key else None,
                 tls=tls,
                 data_converter=data_converter,
+                # Large payloads are meant here; what is too large, the converter refuses.
+                payload_limits=PayloadLimitsConfig(payloads_warn_size=MAX_BLOB_BYTES),
                 identity=identity,
                 runtime=_runtime(),
             )

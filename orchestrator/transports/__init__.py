@@ -22,11 +22,10 @@ class AgentRequest:
 
 @dataclass(frozen=True)
 class AgentResponse:
-    """The answer of an agent that did its work; ``body`` is JSON of so many bytes, or None."""
+    """The answer of an agent that did its work; ``body`` is JSON, None when it was empty."""
 
     status: int
     body: Any
-    size: int = 0
 
 
 class Transport(Protocol):

@@ -73,8 +73,7 @@ class HttpTransport:
                 allow_redirects=False,
             ) as response:
                 if 200 <= response.status < 300:  # noqa: PLR2004 - the 2xx class
-                    body = await self._read(who, response)
-                    return AgentResponse(response.status, _json(who, response, body), len(body))
+                    return AgentResponse(response.status, await self._json(who, response))
                 raise await _refusal(who, response)
         except aiohttp.ConnectionTimeoutError:
             reason = f"no connection within {CONNECT_SECONDS:g} s"
@@ -99,7 +98,7 @@ class HttpTransport:
                 f"{who} broke the connection before its answer was complete: {_reason(error)}"
             ) from None
 
-    async def _read(self, who: str, response: aiohttp.ClientResponse) -> bytearray:
+    async def _json(self, who: str, response: aiohttp.ClientResponse) -> object:
         body = bytearray()
         # Counted as decompressed: a small answer may unfold into a large one.
         async for chunk in response.content.iter_any():
@@ -110,7 +109,17 @@ class HttpTransport:
                     "(limits.max_result_bytes)",
                     status=response.status,
                 )
-        return body
+        if not body:
+            return None
+        try:
+            return decode(body)
+        except ValueError as error:
+            raise ReplyUnreadable(
+                f"{who} answered {response.status} with {_one_line(response.content_type)} that is "
+                f"not JSON: {error}",
+                status=response.status,
+                excerpt=_excerpt(bytes(body)),
+            ) from None
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -152,20 +161,6 @@ class HttpTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
-
-
-def _json(who: str, response: aiohttp.ClientResponse, body: bytearray) -> object:
-    if not body:
-        return None
-    try:
-        return decode(body)
-    except ValueError as error:
-        raise ReplyUnreadable(
-            f"{who} answered {response.status} with {_one_line(response.content_type)} that is "
-            f"not JSON: {error}",
-            status=response.status,
-            excerpt=_excerpt(bytes(body)),
-        ) from None
 
 
 async def _refusal(who: str, response: aiohttp.ClientResponse) -> CallError:

@@ -145,6 +145,15 @@ async def test_a_rate_that_would_take_too_long_leaves_the_rest() -> None:
     assert 500 < failure.pause <= 600
 
 
+async def test_a_rate_is_waited_for_also_where_another_agent_can_be_asked() -> None:
+    """A limit is no failure of the agent."""
+    async with Agent() as agent, chunking(agent.url, rate=NEVER_AGAIN) as chunker:
+        await chunker.run(chunk(2))
+        error = await chunker.refusal(chunk(3, first=2, wait=False))
+    assert ("AgentUnavailable", False) == (error.type, error.non_retryable)
+    assert 1 == chunker.told[-1].waits
+
+
 async def test_a_token_for_a_call_that_cannot_be_made_is_given_back() -> None:
     """An agent that is away loses nothing of its rate."""
     async with Agent() as agent, chunking(agent.url, rate=NEVER_AGAIN) as chunker:

@@ -5,6 +5,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import CancelledError
 
 from orchestrator.batches import CANCEL_ITEMS, BatchTally, item_id
+from orchestrator.dead_letters import dead_letter_id
 from orchestrator.models import TaskState
 from tests.support.agents import Agent, Call, Reply
 from tests.support.stack import eventually
@@ -22,7 +23,7 @@ from tests.workflows.batch_stage import (
     told,
     told_tally,
 )
-from workflows import batch, batch_items
+from workflows import batch, batch_lanes
 
 FEW = {"max_connections_per_agent": 3, "slow_start": 0}
 ONE = {"max_connections_per_agent": 1, "slow_start": 0}
@@ -109,8 +110,8 @@ async def test_single_items_are_cancelled_before_they_are_begun(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One in a chunk under way is not begun again, if the chunk has not come to it."""
-    monkeypatch.setattr(batch_items, "CHUNK_ITEMS", 2)
-    monkeypatch.setattr(batch, "CHUNKS_AT_ONCE", 1)
+    monkeypatch.setattr(batch_lanes, "CHUNK_ITEMS", 2)
+    monkeypatch.setattr(batch_lanes, "CHUNKS_OF_AGENT", 1)
     agent = Agent(decide=lambda call: Reply(hang=call.body["n"] == 0))
     async with batching(client, agent, load_balancing=ONE) as stage:
         handle = await start(stage, numbered(stage, 6))
@@ -127,6 +128,28 @@ async def test_single_items_are_cancelled_before_they_are_begun(
     assert [0, 2, 3, 5] == found.positions(TaskState.COMPLETED)
     assert [1, 0, 1, 1, 0, 1] == calls_by_item(agent, handle.id, 6)
     assert ["completed", "cancelled", "cancelled"] == [each.status for each in seen]
+
+
+async def test_what_failed_before_a_batch_was_cancelled_is_kept(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every item that says it is a dead letter is one, however soon the batch was cancelled."""
+    monkeypatch.setattr(batch, "BURIED_AT_ONCE", 2)
+    recovery = {"max_retries": 0, "dead_letter_queue": True}
+    async with batching(client, Agent(Reply(status=500)), error_recovery=recovery) as stage:
+        handle = await start(stage, numbered(stage, 40))
+        await recorded(handle, "start_child_workflow_execution_initiated_event_attributes")
+        await handle.cancel()
+        await cancelled(handle)
+        found = await told(handle)
+        letters = [
+            await client.get_workflow_handle(dead_letter_id(item_id(handle.id, n))).describe()
+            for n in found.dead
+        ]
+        await replayed(handle)
+    assert list(range(40)) == sorted(found.dead)
+    assert [WorkflowExecutionStatus.RUNNING] * 40 == [each.status for each in letters]
+    assert BatchTally(total=40, failed=40) == await told_tally(handle)
 
 
 async def test_items_that_are_cancelled_at_the_very_start_are_not_begun(client: Client) -> None:

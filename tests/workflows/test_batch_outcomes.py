@@ -221,7 +221,24 @@ async def test_a_result_that_grows_when_it_is_written_fails_by_itself(client: Cl
         tally = await tally_of(handle)
         status = await stage.tasks.status(item_id(handle.id, 1))
     assert BatchTally(total=3, completed=2, failed=1) == tally
-    assert "PayloadTooLarge" == status.error_type
+    assert "ReplyTooLarge" == status.error_type
+    assert [1, 1, 1] == calls_by_item(agent, handle.id, 3)
+
+
+async def test_answers_that_nest_as_deep_as_they_may_arrive(client: Client) -> None:
+    """What is too deep to be handed on fails by itself; the others are not harmed."""
+
+    def deep(call: Call) -> Reply:
+        depth = (150, 185, 199, 400)[call.body["n"]]
+        return Reply(body=b"[" * depth + b"]" * depth)
+
+    async with batching(client, Agent(decide=deep)) as stage:
+        handle = await start(stage, numbered(stage, 4))
+        tally = await tally_of(handle)
+        seen = [await stage.tasks.status(item_id(handle.id, n)) for n in range(4)]
+    assert BatchTally(total=4, completed=2, failed=2) == tally
+    assert ["ReplyUnreadable"] * 2 == [each.error_type for each in seen[2:]]
+    assert [1] * 4 == calls_by_item(stage.agents[0], handle.id, 4)
 
 
 async def test_chunks_go_by_the_priority_and_the_tenant_of_their_items(client: Client) -> None:

@@ -37,7 +37,7 @@ from tests.workflows.batch_stage import (
     told,
     told_tally,
 )
-from workflows import batch_items
+from workflows import batch_lanes
 from workflows.batch import ABANDONED, TaskBatch
 
 PART_BYTES = 1_700
@@ -56,9 +56,9 @@ async def test_what_is_left_goes_on_in_a_new_run(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counts are exact over all runs, and no item is in two."""
-    monkeypatch.setattr(batch_items, "CHUNK_ITEMS", 3)
+    monkeypatch.setattr(batch_lanes, "CHUNK_ITEMS", 3)
     monkeypatch.setattr(
-        TaskBatch, "_is_full", lambda _: workflow.info().get_current_history_length() > 20
+        TaskBatch, "_is_full", lambda _, __: workflow.info().get_current_history_length() > 20
     )
     async with batch_stage.batching(client, Agent(decide=some_fail)) as stage:
         handle = await start(stage, numbered(stage, COUNT))
@@ -95,9 +95,9 @@ async def test_a_cancelled_batch_of_many_runs_counts_all(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What ended in the runs before stays."""
-    monkeypatch.setattr(batch_items, "CHUNK_ITEMS", 3)
+    monkeypatch.setattr(batch_lanes, "CHUNK_ITEMS", 3)
     monkeypatch.setattr(
-        TaskBatch, "_is_full", lambda _: workflow.info().get_current_history_length() > 20
+        TaskBatch, "_is_full", lambda _, __: workflow.info().get_current_history_length() > 20
     )
     agent = Agent(decide=lambda call: Reply(hang=call.body["n"] >= COUNT - 2))
     async with batch_stage.batching(client, agent) as stage:
@@ -132,7 +132,7 @@ def parts_of(stage: Stage, batch_id: str, count: int, monkeypatch: Any) -> tuple
     intake = batching.Intake(stage.routes, 1_000_000)
     for task in numbered(stage, count):
         intake.offer(task)
-    parts = intake.parts(batch_id, intake.plans, stage.routes.is_metered, datetime.now(UTC))
+    parts = intake.parts(batch_id, intake.plans, stage.settings.rate_limit, datetime.now(UTC))
     assert len(parts) > 2
     return parts
 

@@ -70,7 +70,7 @@ def batch_of(stage: Stage, batch_id: str, *payloads: dict[str, Any]) -> Batch:
     intake = Intake(stage.routes, 1_000_000)
     for payload in payloads:
         intake.offer({"pattern": stage.names[0], "payload": payload})
-    [batch] = intake.parts(batch_id, intake.plans, stage.routes.is_metered, ACCEPTED)
+    [batch] = intake.parts(batch_id, intake.plans, stage.settings.rate_limit, ACCEPTED)
     return batch
 
 

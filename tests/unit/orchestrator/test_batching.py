@@ -14,7 +14,7 @@ from orchestrator.batches import PART_BYTES, Batch, batch_id_of
 from orchestrator.batching import MAX_ITEM_BYTES, MAX_LISTED, Intake
 from orchestrator.config import Agent, AgentRateLimit, Instance, Rule, Settings
 from orchestrator.engine.converter import MAX_BLOB_BYTES, data_converter
-from orchestrator.models import Dispatch, LimitMode, TaskRequest
+from orchestrator.models import Dispatch, LimitMode, RateLimit, TaskRequest
 from orchestrator.routing import Routes
 
 BATCH_ID = batch_id_of(uuid.UUID(int=7))
@@ -59,11 +59,20 @@ def read(number: int = 0, **fields: Any) -> dict[str, Any]:
     return {"pattern": "read", "payload": {"n": number}, **fields}
 
 
+def limits(**modes: LimitMode) -> Callable[[str], RateLimit | None]:
+    """A limit of 60 calls a minute, of that mode, for each of the agents."""
+    found = {agent: RateLimit(rate=60, burst=5, mode=mode) for agent, mode in modes.items()}
+    return found.get
+
+
+METERED = limits(metered=LimitMode.QUEUE)
+
+
 def parts(
-    intake: Intake, is_metered: Callable[[str], bool] = lambda agent: agent == "metered"
+    intake: Intake, limit_of: Callable[[str], RateLimit | None] = METERED
 ) -> tuple[Batch, ...]:
     """Its parts by its own plans."""
-    return intake.parts(BATCH_ID, intake.plans, is_metered, NOW, "00-trace")
+    return intake.parts(BATCH_ID, intake.plans, limit_of, NOW, "00-trace")
 
 
 def contents(found: Iterable[Batch]) -> list[tuple[int, str, str]]:
@@ -129,15 +138,23 @@ def test_some_go_alone(pattern: str, alone: bool) -> None:  # noqa: FBT001 - pyt
 
 def test_the_limits_in_force_decide_who_is_metered() -> None:
     """Not those of the configuration."""
-    [batch] = parts(taken(read(), {"pattern": "metered", "payload": {}}), lambda a: a == "reader")
+    given = taken(read(), {"pattern": "metered", "payload": {}})
+    [batch] = parts(given, limits(reader=LimitMode.QUEUE))
     assert [True, False] == [each.alone for each in batch.plans]
+
+
+def test_the_pace_of_a_limited_agent_is_told() -> None:
+    """So that its chunks are no larger than what it takes."""
+    given = taken(read(), {"pattern": "metered", "payload": {}})
+    [batch] = parts(given, limits(reader=LimitMode.REJECT))
+    assert [(False, 60.0), (False, None)] == [(each.alone, each.pace) for each in batch.plans]
 
 
 def test_admission_may_change_the_plans() -> None:
     """The items go by what it gave back."""
     intake = taken(read(), {"pattern": "once", "payload": {}}, read())
     other = intake.plans[0].model_copy(update={"endpoint": "/spare", "agent": "spare"})
-    [batch] = intake.parts(BATCH_ID, [other, intake.plans[1]], lambda _: False, NOW)
+    [batch] = intake.parts(BATCH_ID, [other, intake.plans[1]], limits(), NOW)
 
     assert ["/spare", "/once", "/spare"] == [each[2] for each in contents([batch])]
     assert {"spare": 2, "once": 1} == intake.agents([other, intake.plans[1]])

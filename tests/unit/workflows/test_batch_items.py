@@ -1,17 +1,19 @@
 """The items of a batch in its workflow: each ends once, and none is under way twice."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from pydantic_core import to_json
 
 from orchestrator.batches import Batch, BatchPlan, BatchTally, Unfinished
-from orchestrator.models import Begun, Progress, Route, TaskState
+from orchestrator.models import Attempt, Begun, Progress, Route, TaskState
 from orchestrator.routing import agent_queue, led_by
 from tests.support.plans import AGENT, plan
-from workflows import batch_items
+from workflows import batch_items, batch_lanes
 from workflows.batch_items import Items
 
 BATCH_ID = "nightly"
@@ -54,14 +56,14 @@ def taken(items: Items) -> list[tuple[int, tuple[int, ...]]]:
 
 
 def test_a_chunk_holds_items_of_one_plan() -> None:
-    """In the order of their positions."""
-    assert [(0, (0, 2, 4)), (1, (1, 3))] == taken(items_of(batch(0, 1, 0, 1, 0)))
+    """In the order of their positions; the more urgent plan goes first."""
+    assert [(1, (1, 3)), (0, (0, 2, 4))] == taken(items_of(batch(0, 1, 0, 1, 0)))
 
 
 def test_a_chunk_has_at_most_so_many_items() -> None:
     """The rest is taken next."""
-    many = batch_items.CHUNK_ITEMS + 1
-    assert [batch_items.CHUNK_ITEMS, 1] == [
+    many = batch_lanes.CHUNK_ITEMS + 1
+    assert [batch_lanes.CHUNK_ITEMS, 1] == [
         len(positions) for _, positions in taken(items_of(batch(*[0] * many)))
     ]
 
@@ -87,7 +89,7 @@ def test_items_that_are_to_go_alone_are_in_no_chunk() -> None:
     """They are taken one by one, those that were begun before the others."""
     items = items_of(batch(0, 1, 1, plans=(BatchPlan(plan=plan()), _alone())))
     _, _, positions = items.next_chunk() or (0, None, ())
-    items.go_on(plan(), unfinished(0))
+    items.go_on(0, plan(), unfinished(0))
     first, second, third, fourth = (items.next_alone() for _ in range(4))
     assert (0,) == positions
     assert first == (plan(), 0, Begun(progress=Progress(sent=1, made=1), pause=1.5))
@@ -119,7 +121,7 @@ def test_an_item_that_is_cancelled_before_it_goes_on_alone_does_not() -> None:
     items = items_of(batch(0))
     items.next_chunk()
     items.cancel([0])
-    items.go_on(plan(), unfinished(0))
+    items.go_on(0, plan(), unfinished(0))
     assert (None, BatchTally(total=1, cancelled=1)) == (items.next_alone(), items.tally)
 
 
@@ -128,8 +130,8 @@ def test_a_cancelled_item_that_was_to_go_on_stays_cancelled_in_the_next_run() ->
     items = items_of(batch(0, 0))
     items.next_chunk()
     items.cancel([0])
-    items.go_on(plan(), unfinished(0))
-    items.go_on(plan(), unfinished(1))
+    items.go_on(0, plan(), unfinished(0))
+    items.go_on(0, plan(), unfinished(1))
     items.drop_unwanted()
     after = items_of(items.rest())
     found = after.next_alone()
@@ -142,8 +144,8 @@ def test_an_item_that_another_agent_has_tried_goes_on_there_in_the_next_run() ->
     routed = plan(fallbacks=(SECOND,))
     items = items_of(batch(0, 0, plans=(BatchPlan(plan=routed),)))
     items.next_chunk()
-    items.go_on(led_by(routed, 1), unfinished(0))
-    items.go_on(routed, unfinished(1))
+    items.go_on(0, led_by(routed, 1), unfinished(0))
+    items.go_on(0, routed, unfinished(1))
     after = items_of(items.rest())
     agents = [found[0].agent for found in (after.next_alone(), after.next_alone()) if found]
     assert ["second", AGENT] == agents
@@ -154,8 +156,8 @@ def test_an_item_that_ended_before_it_was_to_go_on_is_not_handed_on() -> None:
     items = items_of(batch(0, 0))
     items.next_chunk()
     items.end(0, TaskState.COMPLETED)
-    items.go_on(plan(), unfinished(0))
-    items.go_on(plan(), unfinished(1))
+    items.go_on(0, plan(), unfinished(0))
+    items.go_on(0, plan(), unfinished(1))
     after = items_of(items.rest())
     found = after.next_alone()
     assert 1 == (found and found[1])
@@ -205,6 +207,90 @@ def test_the_plan_of_an_agent_is_one_that_calls_it() -> None:
     assert [plans[0].plan, plans[1].plan, plans[1].plan] == [
         items.plan_of(agent) for agent in ("first", AGENT, "second")
     ]
+
+
+def test_a_report_of_an_unknown_agent_has_no_plan() -> None:
+    """Whoever sent it."""
+    assert items_of(batch(0)).plan_of("nobody") is None
+
+
+def of_agent(name: str, **fields: Any) -> BatchPlan:
+    """A plan for another agent."""
+    return BatchPlan(plan=plan(agent=name, priority=fields.pop("priority", 3)), **fields)
+
+
+def test_no_agent_holds_up_another() -> None:
+    """However much waits for it, and however long its chunks take."""
+    count = batch_lanes.CHUNKS_OF_AGENT + 2
+    first = [0] * batch_lanes.CHUNK_ITEMS * count
+    items = items_of(batch(*first, 1, 2, plans=tuple(map(of_agent, ("slow", "well", "third")))))
+    chunks = [chosen for chosen, _ in taken(items)]
+    assert [0, 1, 2] == chunks[:3]
+    assert batch_items.CHUNKS_AT_ONCE == len(chunks)
+
+
+def test_each_of_many_agents_has_a_chunk_under_way() -> None:
+    """Also when others have used up what all may have together."""
+    count = batch_items.CHUNKS_AT_ONCE + 3
+    plans = tuple(of_agent(f"agent-{number}") for number in range(count))
+    assert count == len(taken(items_of(batch(*range(count), plans=plans))))
+
+
+def test_what_must_go_on_alone_holds_back_only_its_own_agent() -> None:
+    """Until it has been begun."""
+    plans = (of_agent("failing"), of_agent("well"))
+    many = [0] * (batch_lanes.CHUNK_ITEMS + 1)
+    items = items_of(batch(*many, 1, plans=plans))
+    chosen, entry, positions = items.next_chunk() or (0, plans[0], ())
+    for position in positions:
+        items.go_on(chosen, entry.plan, unfinished(position))
+    assert [1] == [each for each, _ in taken(items)]
+    while items.next_alone():
+        pass
+    assert [0] == [each for each, _ in taken(items)]
+
+
+def test_items_that_are_tasks_of_their_own_leave_room_for_other_agents() -> None:
+    """An agent has only so many at once."""
+    most = batch_lanes.SINGLES_OF_AGENT
+    plans = (of_agent("stuck", alone=True), of_agent("well", alone=True))
+    items = items_of(batch(*[0] * (most + 5), 1, plans=plans))
+    begun = []
+    while found := items.next_alone():
+        begun.append(found[0].agent)
+    assert {"stuck": most, "well": 1} == dict(Counter(begun))
+    assert most + 1 == items.singles
+    items.end(0, TaskState.COMPLETED)
+    found = items.next_alone()
+    assert "stuck" == (found and found[0].agent)
+
+
+def test_a_metered_agent_gets_small_chunks_one_by_one() -> None:
+    """No more than it takes while a chunk begins calls."""
+    items = items_of(batch(*[0] * 50, plans=(BatchPlan(plan=plan(), pace=100.0),)))
+    found = items.next_chunk()
+    assert 17 == len(found[2] if found else ())
+    assert items.next_chunk() is None
+    items.chunk_ended(0)
+    assert items.next_chunk() is not None
+
+
+def test_the_rest_fits_into_one_input_however_much_was_said() -> None:
+    """What attempts said is not handed on."""
+    attempt = Attempt(
+        attempt=1, agent=AGENT, instance=None, outcome="AgentFailed", seconds=1, error="e" * 300
+    )
+    count = 8 * batch_lanes.CHUNK_ITEMS
+    item = f'{{"pattern":"read","payload":{{"n":"{"x" * 800}"}}}}'
+    given = batch(*[0] * count).model_copy(update={"items": (item,) * count})
+    items = items_of(given)
+    for chosen, positions in taken(items):
+        for position in positions:
+            progress = Progress(sent=1, made=1, attempts=(attempt,))
+            items.go_on(chosen, plan(), Unfinished(position=position, progress=progress, pause=1.5))
+    rest = items.rest()
+    assert count == len(rest.unfinished)
+    assert len(to_json(rest)) < 1_900_000
 
 
 def _alone() -> BatchPlan:
@@ -281,12 +367,13 @@ class AnyCourse(RuleBasedStateMachine):
         fates = data.draw(st.lists(fate, min_size=len(positions), max_size=len(positions)))
         told = dict(zip(positions, fates, strict=True))
         left = [position for position, what in told.items() if what == "left"]
+        self.items.chunk_ended(chosen)
         self.items.give_back(chosen, left)
         for position, what in told.items():
             if what == "left" and position in self.unwanted:
                 self.end(position, TaskState.CANCELLED)
             elif what == "on":
-                self.items.go_on(plan(), unfinished(position))
+                self.items.go_on(chosen, plan(), unfinished(position))
                 self.going_on.append(position)
             elif isinstance(what, TaskState):
                 assert self.items.end(position, what)
@@ -347,15 +434,21 @@ class AnyCourse(RuleBasedStateMachine):
             return
         while self.chunks or self.alone:
             for chosen, positions in self.chunks:
+                self.items.chunk_ended(chosen)
                 self.items.give_back(chosen, positions)
             for position in self.alone:
                 self.items.end(position, TaskState.COMPLETED)
             self.chunks, self.alone = [], []
-        while found := self.items.next_chunk():
-            for position in found[2]:
-                assert self.items.end(position, TaskState.COMPLETED)
-        while one := self.items.next_alone():
-            assert self.items.end(one[1], TaskState.COMPLETED)
+        more = True
+        while more:
+            more = False
+            while one := self.items.next_alone():
+                assert self.items.end(one[1], TaskState.COMPLETED)
+            while found := self.items.next_chunk():
+                more = True
+                for position in found[2]:
+                    assert self.items.end(position, TaskState.COMPLETED)
+                self.items.chunk_ended(found[0])
         assert not self.items.are_left
         assert 0 == self.items.tally.pending
 
