@@ -57,7 +57,7 @@ class Lane:
 
     def may_begin_chunk(self, entry: BatchPlan) -> bool:
         """Whether one more chunk may be under way; what must go on alone goes first."""
-        return not self.unfinished and self.chunks < (1 if entry.pace else CHUNKS_OF_AGENT)
+        return not self.unfinished and self.chunks < most_chunks(entry)
 
     def may_begin_single(self) -> bool:
         """Whether one more item may be a task of its own."""
@@ -66,6 +66,14 @@ class Lane:
 
 def most_items(entry: BatchPlan) -> int:
     """How many items a chunk of the plan may have: a metered agent's no more than it begins."""
-    if not entry.pace:
-        return CHUNK_ITEMS
-    return min(CHUNK_ITEMS, max(1, math.ceil(entry.pace / SECONDS_A_MINUTE * BEGIN_SECONDS)))
+    return max(1, math.ceil(min(CHUNK_ITEMS, _in_time(entry))))
+
+
+def most_chunks(entry: BatchPlan) -> int:
+    """How many chunks of the plan's agent may be under way."""
+    return max(1, math.floor(min(CHUNKS_OF_AGENT, _in_time(entry) / CHUNK_ITEMS)))
+
+
+def _in_time(entry: BatchPlan) -> float:
+    """How many calls the agent takes while a chunk begins calls."""
+    return math.inf if entry.pace is None else entry.pace / SECONDS_A_MINUTE * BEGIN_SECONDS

@@ -275,6 +275,15 @@ def test_a_metered_agent_gets_small_chunks_one_by_one() -> None:
     assert items.next_chunk() is not None
 
 
+def test_a_limit_that_refuses_nobody_changes_nothing() -> None:
+    """Chunks are as large, and as many, as without one."""
+    count = batch_lanes.CHUNKS_OF_AGENT + 1
+    many = [0] * batch_lanes.CHUNK_ITEMS * count
+    items = items_of(batch(*many, plans=(BatchPlan(plan=plan(), pace=1_000_000.0),)))
+    sizes = [len(positions) for _, positions in taken(items)]
+    assert [batch_lanes.CHUNK_ITEMS] * batch_lanes.CHUNKS_OF_AGENT == sizes
+
+
 def test_the_rest_fits_into_one_input_however_much_was_said() -> None:
     """What attempts said is not handed on."""
     attempt = Attempt(
