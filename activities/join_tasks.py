@@ -22,6 +22,7 @@ from orchestrator.aggregates import (
     size_of,
 )
 from orchestrator.dead_letters import DEAD_LETTER_WORKFLOW, DeadLetterOrder, dead_letter_id
+from orchestrator.engine.batch_items import BATCH_FAILED
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.endings import LISTED_AT_ONCE, Ending, Endings, patiently
 from orchestrator.engine.tasks import Tasks
@@ -74,7 +75,15 @@ class TaskJoiner:
                 await self._gather(gathering)
         except asyncio.CancelledError:
             _raise_if_stopping()
-        return gathering.report
+        return await self._with_refusal(watch, gathering.report)
+
+    async def _with_refusal(self, watch: JoinWatch, report: JoinReport) -> JoinReport:
+        """With what only the batch itself tells of its items: that it took none of them."""
+        failed = any(each.error_type == BATCH_FAILED for each in report.outcomes)
+        if watch.batch_id is None or not failed:
+            return report
+        refusal = await self._endings.refusal(watch.batch_id)
+        return report.model_copy(update={"refusal": refusal})
 
     async def _gather(self, gathering: "_Gathering") -> None:
         async with aclosing(self._endings.look(gathering.left)) as endings:

@@ -1,6 +1,7 @@
 """Join many tasks into one answer: those that exist, and those that are started for it."""
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ from orchestrator.aggregates import (
 )
 from orchestrator.batches import PART_BYTES, Batch
 from orchestrator.batching import Intake
+from orchestrator.engine.aggregates import SubmittedAggregate
 from orchestrator.errors import AgentUnavailable, AggregateNotFound, EngineUnavailable, QueueFull
 from orchestrator.telemetry import metrics
 from orchestrator.telemetry.logging import get_logger
@@ -74,14 +76,17 @@ async def aggregate(request: Request, services: ServicesDependency) -> Response:
     (30 without it) with 202 and what there is. With ``Idempotency-Key`` a repeated request gets the
     first one's aggregate.
     """
-    aggregate_id, created = await _submit(request, services)
+    status, created = await _submit(request, services)
+    aggregate_id = status.aggregate_id
     headers = {"Location": f"/aggregate/{aggregate_id}"}
     if not created:
         headers["Idempotency-Replayed"] = "true"
     wait = wait_seconds(request, DEFAULT_WAIT_SECONDS)
     if "prefer" in request.headers:
         headers["Preference-Applied"] = f"wait={wait}"
-    status = await _watched(services, aggregate_id, wait)
+    # The aggregate is durable: failing to watch it must not read as failing to take it.
+    with contextlib.suppress(EngineUnavailable):
+        status = await _watched(services, aggregate_id, wait)
     return document(status, _code(status), headers)
 
 
@@ -90,20 +95,22 @@ def _code(status: AggregateStatus) -> HTTPStatus:
     return HTTPStatus.ACCEPTED if running else HTTPStatus.OK
 
 
-async def _submit(request: Request, services: Services) -> tuple[str, bool]:
-    """Start the aggregate, or find it: its id, and whether it is new."""
+async def _submit(request: Request, services: Services) -> tuple[AggregateStatus, bool]:
+    """Start the aggregate, or find it: as far as it is known so, and whether it is new."""
     body = await json_object(request, MAX_BODY_BYTES)
     key = idempotency_key(request)
     aggregate_id = task_id_of(key, _KEYS) if key else str(uuid.uuid4())
     # Thousands of tasks take their time, in which others are answered.
     wanted, intake = await asyncio.to_thread(_taken_in, body, services)
     digest = await asyncio.to_thread(fingerprint, wanted) if key else None
+    total = len(set(wanted.task_ids)) + intake.taken
     began, now = time.perf_counter(), datetime.now(UTC)
     try:
         plans = await services.admission.admitted_batch(intake.plans)
     except (AgentUnavailable, QueueFull) as refusal:
-        if digest is not None and await _is_replay(services, aggregate_id, digest):
-            return aggregate_id, False
+        replayed = None if digest is None else await _replayed(services, aggregate_id, digest)
+        if replayed is not None:
+            return _begun(aggregate_id, total, replayed), False
         agent = getattr(refusal, "agent", intake.plans[0].agent)
         count_refusal(agent, refusal)
         metrics.submission(agent, status_of(refusal), time.perf_counter() - began, intake.taken)
@@ -112,16 +119,31 @@ async def _submit(request: Request, services: Services) -> tuple[str, bool]:
     limit_of = services.admission.limits.of
     parts = intake.parts(aggregate_id, plans, limit_of, now, traceparent(request))
     aggregation = _aggregation(wanted, parts, now)
-    created = await services.aggregates.submit(aggregate_id, aggregation, now, digest)
+    submitted = await services.aggregates.submit(aggregate_id, aggregation, now, digest)
     for agent, count in intake.agents(plans).items():
         metrics.submission(agent, HTTPStatus.ACCEPTED, time.perf_counter() - began, count)
     log.info(
-        "aggregate_accepted" if created else "aggregate_replayed",
+        "aggregate_accepted" if submitted.created else "aggregate_replayed",
         aggregate_id=aggregate_id,
         task_ids=len(aggregation.task_ids),
         tasks=intake.taken,
     )
-    return aggregate_id, created
+    return _begun(aggregate_id, total, submitted), submitted.created
+
+
+def _begun(aggregate_id: str, total: int, submitted: SubmittedAggregate) -> AggregateStatus:
+    """What is known of an aggregate by its request."""
+    return AggregateStatus(
+        aggregate_id=aggregate_id,
+        status=AggregateState.RUNNING,
+        total_tasks=total,
+        completed=0,
+        failed=0,
+        cancelled=0,
+        pending=total,
+        created_at=submitted.created_at,
+        updated_at=submitted.created_at,
+    )
 
 
 def _taken_in(body: dict[str, Any], services: Services) -> tuple[AggregateRequest, Intake]:
@@ -167,13 +189,14 @@ def _aggregation(
     )
 
 
-async def _is_replay(services: Services, aggregate_id: str, digest: str) -> bool:
-    """Whether it was accepted before under its key, which no refusal takes back."""
+async def _replayed(
+    services: Services, aggregate_id: str, digest: str
+) -> SubmittedAggregate | None:
+    """The aggregate that was accepted before under its key, which no refusal takes back."""
     try:
-        await services.aggregates.existing(aggregate_id, digest)
+        return await services.aggregates.existing(aggregate_id, digest)
     except (AggregateNotFound, EngineUnavailable):
-        return False
-    return True
+        return None
 
 
 async def _watched(services: Services, aggregate_id: str, wait: float) -> AggregateStatus:

@@ -1,6 +1,7 @@
 """Reading batches: a JSON array of tasks, or one task a line; every mistake is told."""
 
 import asyncio
+import codecs
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -37,7 +38,8 @@ async def take_in(
         PayloadTooLarge: the body is over the cap.
     """
     written = _lines if content_type(request, JSON, *LINES) in LINES else _array
-    items = written(await whole_body(request, max_bytes))
+    # Some editors begin every file with a mark, which JSON does not know.
+    items = written((await whole_body(request, max_bytes)).removeprefix(codecs.BOM_UTF8))
     digest = hashlib.sha256() if fingerprinted else None
     # Thousands of items take their time, in which others are answered.
     return await asyncio.to_thread(_taken, intake, items, digest)

@@ -268,11 +268,12 @@ class TaskSet(Internal):
 class JoinWatch(TaskSet):
     """The argument of activity join_tasks: the tasks that have not ended, as far as is known.
 
-    ``counts`` is what the others came to.
+    ``counts`` is what the others came to, ``batch_id`` names the batch that the aggregate started.
     """
 
     counts: Counts
     policy: AggregatePolicy
+    batch_id: str | None = None
 
 
 class Joined(Internal):
@@ -308,10 +309,12 @@ class JoinReport(Internal):
     Args:
         outcomes: of those that have ended.
         reopened: positions of those whose ends count no more, since they were redriven.
+        refusal: why the aggregate's own batch has taken none of its tasks, if it has not.
     """
 
     outcomes: tuple[Joined, ...] = ()
     reopened: tuple[int, ...] = ()
+    refusal: str | None = None
 
 
 class AggregateState(StrEnum):

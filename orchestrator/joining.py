@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.aggregates import (
     AggregatePolicy,
@@ -30,6 +30,10 @@ CANCELLED = "Cancelled"
 """The error type of a task that was cancelled."""
 NOT_FOUND = "TaskNotFound"
 """The error type of an id that no task has."""
+MAX_CONFLICTS = 1_000
+"""That are listed; all are counted."""
+MAX_CONFLICT_CHARACTERS = 1_000_000
+"""Of the pointers of those: none is listed after so many."""
 
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
@@ -44,7 +48,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What some tasks come to together; results and errors in the order of positions."""
+    """What some tasks come to together; results and errors in the order of positions.
+
+    ``conflicts`` are the first of ``conflicts_found``.
+    """
 
     counts: Counts
     verdict: Verdict
@@ -52,6 +59,24 @@ class Aggregate:
     errors: tuple[ErrorItem, ...]
     merged: Any
     conflicts: tuple[Conflict, ...]
+    conflicts_found: int
+
+    @property
+    def note(self) -> str | None:
+        """What is not listed."""
+        if self.conflicts_found == len(self.conflicts):
+            return None
+        return (
+            f"{self.conflicts_found:,} conflicts; only the first {len(self.conflicts):,} stand here"
+        )
+
+
+class Merged(NamedTuple):
+    """The one document that is made of results, and what did not fit: the first of so many."""
+
+    document: Any = None
+    conflicts: tuple[Conflict, ...] = ()
+    conflicts_found: int = 0
 
 
 def verdict(policy: AggregatePolicy, counts: Counts) -> Verdict:
@@ -144,14 +169,15 @@ def join(outcomes: Mapping[int, Joined], policy: AggregatePolicy, total: int) ->
     ended = [outcomes[position] for position in sorted(outcomes)]
     counts = Counts(total=total).with_ends(each.state for each in ended)
     completed = [each for each in ended if each.state is TaskState.COMPLETED]
-    document, conflicts = merged(policy.merge, completed)
+    made = merged(policy.merge, completed)
     return Aggregate(
         counts=counts,
         verdict=verdict(policy, counts),
         results=tuple(map(_result, completed)),
         errors=tuple(_error(each) for each in ended if each.state is not TaskState.COMPLETED),
-        merged=document,
-        conflicts=conflicts,
+        merged=made.document,
+        conflicts=made.conflicts,
+        conflicts_found=made.conflicts_found,
     )
 
 
@@ -163,6 +189,7 @@ def with_results(status: AggregateStatus, joined: Aggregate) -> AggregateStatus:
             "errors": joined.errors,
             "merged": joined.merged,
             "conflicts": joined.conflicts,
+            "note": joined.note,
         }
     )
 
@@ -186,42 +213,67 @@ def _error(outcome: Joined) -> ErrorItem:
     return ErrorItem(task_id=outcome.task_id, agent=outcome.agent, error=error, error_type=kind)
 
 
-def merged(merge: Merge, completed: Sequence[Joined]) -> tuple[Any, tuple[Conflict, ...]]:
-    """The one document that is made of results, in the order given, and what did not fit.
+def merged(merge: Merge, completed: Sequence[Joined]) -> Merged:
+    """What is made of results, in the order given, none of which is changed.
 
-    None for a list, which stands for itself, and where there is no result. What was left out of
+    Nothing for a list, which stands for itself, and where there is no result. What was left out of
     an outcome is no result.
     """
     there = [each for each in completed if not each.left_out]
     if merge is Merge.LIST or not there:
-        return None, ()
+        return Merged()
     if merge is Merge.FIRST:
-        return min(there, key=lambda each: (each.at or _LATEST, each.position)).result, ()
+        return Merged(min(there, key=lambda each: (each.at or _LATEST, each.position)).result)
     if merge is Merge.BY_AGENT:
         by_agent: dict[str, list[Any]] = {}
         for each in there:
             by_agent.setdefault(each.agent or "", []).append(each.result)
-        return by_agent, ()
-    document, conflicts = there[0].result, []
+        return Merged(by_agent)
+    merging = _Merging(there[0].result)
     for each in there[1:]:
-        document, paths = _deep_merge(document, each.result, "")
-        conflicts += [Conflict(path=path, task_id=each.task_id) for path in paths]
-    return document, tuple(conflicts)
+        merging.add(each)
+    return Merged(merging.document, tuple(merging.conflicts), merging.found)
 
 
-def _deep_merge(earlier: Any, later: Any, path: str) -> tuple[Any, list[str]]:
-    """Both as one, without changing either, and the JSON pointers where the earlier was kept."""
-    if not (isinstance(earlier, dict) and isinstance(later, dict)):
-        return earlier, [] if _same(earlier, later) else [path]
-    both, conflicts = dict(earlier), []
-    for key, value in later.items():
-        if key in earlier:
-            pointer = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
-            both[key], deeper = _deep_merge(earlier[key], value, pointer)
-            conflicts += deeper
-        else:
-            both[key] = value
-    return both, conflicts
+class _Merging:
+    """A document of its own, into which results are merged: each is read once."""
+
+    def __init__(self, first: Any) -> None:
+        self.document = _copied(first)
+        self.conflicts: list[Conflict] = []
+        self.found = 0
+        self._characters = 0
+
+    def add(self, later: Joined) -> None:
+        """Take in what has no other value yet."""
+        self._meet(self.document, later.result, [], later.task_id)
+
+    def _meet(self, earlier: Any, later: Any, path: list[str], task_id: str) -> None:
+        if not (isinstance(earlier, dict) and isinstance(later, dict)):
+            if not _same(earlier, later):
+                self._differ(path, task_id)
+            return
+        for key, value in later.items():
+            if key in earlier:
+                path.append(key)
+                self._meet(earlier[key], value, path, task_id)
+                path.pop()
+            else:
+                earlier[key] = _copied(value)
+
+    def _differ(self, path: Sequence[str], task_id: str) -> None:
+        """Count a conflict, and list it by its JSON pointer if it is one of the first."""
+        self.found += 1
+        full = self._characters >= MAX_CONFLICT_CHARACTERS
+        if len(self.conflicts) < MAX_CONFLICTS and not full:
+            pointer = "".join(f"/{key.replace('~', '~0').replace('/', '~1')}" for key in path)
+            self.conflicts.append(Conflict(path=pointer, task_id=task_id))
+            self._characters += len(pointer)
+
+
+def _copied(value: Any) -> Any:
+    """The same, of which objects may be changed; lists are never merged."""
+    return {key: _copied(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def _same(one: Any, other: Any) -> bool:

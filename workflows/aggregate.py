@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -10,8 +9,6 @@ from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
     CancelledError,
-    ChildWorkflowError,
-    WorkflowAlreadyStartedError,
 )
 
 with workflow.unsafe.imports_passed_through():
@@ -37,7 +34,7 @@ with workflow.unsafe.imports_passed_through():
         joined_ids,
         size_of,
     )
-    from orchestrator.batches import BATCH_WORKFLOW, MEMO_TALLY, Batch
+    from orchestrator.batches import MEMO_TALLY, Batch
     from orchestrator.engine.converter import INVALID_INPUT
     from orchestrator.errors import PayloadTooLarge
     from orchestrator.joining import (
@@ -51,9 +48,9 @@ with workflow.unsafe.imports_passed_through():
         with_results,
     )
     from orchestrator.models import TaskState
-    from orchestrator.routing import WORKFLOW_QUEUE
     from orchestrator.telemetry.logging import get_logger
     from workflows import options
+    from workflows.aggregate_batch import OwnBatch
 
 EVERY = AggregatePolicy()
 """Wait for all, however they end."""
@@ -77,6 +74,7 @@ class AggregateTasks:
     def __init__(self) -> None:
         self._given = Aggregation()
         self._fan_out: FanOut | None = None
+        self._batch: OwnBatch | None = None
         self._ids: tuple[str, ...] = ()
         self._open: set[int] = set()
         self._failed: set[int] = set()
@@ -88,7 +86,6 @@ class AggregateTasks:
         self._state = AggregateState.RUNNING
         self._reason: str | None = None
         self._redrive_wanted = self._redriven = False
-        self._refusal: ApplicationError | None = None
         self._deadline = self._updated_at = workflow.now()
 
     @workflow.run
@@ -108,10 +105,13 @@ class AggregateTasks:
                 '{"tasks": [{"pattern": ..., "payload": {...}}]}, or both'
             )
         self._take_in(given)
+        # Before the clock: in this order they stand in the histories of aggregates under way.
+        self._start_tasks()
         left = max(timedelta(), self._deadline - workflow.now())
         clock = asyncio.create_task(workflow.sleep(left))
         try:
-            await self._start_tasks()
+            if self._batch is not None:
+                await self._batch.begun()
             late = await self._join(clock)
         except asyncio.CancelledError:
             await self._cancel_batch()
@@ -125,6 +125,7 @@ class AggregateTasks:
         info, carried = workflow.info(), given.carried
         self._given = given
         self._fan_out = fan_out_of(given, info.workflow_id, info.first_execution_run_id)
+        self._batch = OwnBatch(self._fan_out) if self._fan_out else None
         self._ids = joined_ids(given, self._fan_out)
         every = range(len(self._ids))
         self._redrive_wanted = self._redrive_wanted or given.redrive
@@ -140,33 +141,11 @@ class AggregateTasks:
             self._redriven, self._outcomes = carried.redriven, None
         self._tell()
 
-    async def _start_tasks(self) -> None:
-        given, fan_out = self._given, self._fan_out
-        if fan_out is None or given.fan_out is not None:
-            return
-        try:
-            batch = await workflow.start_child_workflow(
-                BATCH_WORKFLOW,
-                given.batch or Batch(tasks=given.tasks, created_at=self._created_at),
-                id=fan_out.batch_id,
-                task_queue=WORKFLOW_QUEUE,
-                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-                cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
-                static_summary=f"{fan_out.total} tasks of an aggregate",
-            )
-        except WorkflowAlreadyStartedError:
-            # By this very aggregate, before somebody reset it.
-            return
-        asyncio.create_task(self._heed(batch))  # noqa: RUF006 - the engine's loop keeps it
-
-    async def _heed(self, batch: workflow.ChildWorkflowHandle[Any, Any]) -> None:
-        """Learn whether the batch refuses the tasks; all else, its items tell."""
-        try:
-            await batch
-        except ChildWorkflowError as error:
-            cause = error.cause
-            if isinstance(cause, ApplicationError) and cause.type == INVALID_INPUT:
-                self._refusal = cause
+    def _start_tasks(self) -> None:
+        given = self._given
+        if self._batch is not None and given.fan_out is None:
+            tasks = given.batch or Batch(tasks=given.tasks, created_at=self._created_at)
+            self._batch.start(tasks)
 
     async def _join(self, clock: asyncio.Task[None]) -> bool:
         """Until the condition is decided; True if the deadline came before that."""
@@ -197,6 +176,7 @@ class AggregateTasks:
                 positions=tuple(positions),
                 counts=self._counts,
                 policy=policy,
+                batch_id=self._batch.batch_id if self._batch else None,
             ),
             start_to_close_timeout=LONGEST,
             heartbeat_timeout=options.HEARTBEAT_TIMEOUT,
@@ -241,9 +221,16 @@ class AggregateTasks:
             raise
         self._take(await _cut_short(working))
         if self._refusal is not None:
-            raise _invalid(self._refusal.message) from None
+            raise _invalid(self._refusal) from None
+
+    @property
+    def _refusal(self) -> str | None:
+        """Why none of its own tasks were taken, if that is so."""
+        return self._batch.refusal if self._batch else None
 
     def _take(self, report: JoinReport) -> None:
+        if self._batch is not None and report.refusal is not None:
+            self._batch.refusal = report.refusal
         for position in report.reopened:
             self._failed.discard(position)
             if position not in self._open:
@@ -293,13 +280,8 @@ class AggregateTasks:
             clock.cancel()
 
     async def _cancel_batch(self) -> None:
-        if self._fan_out is not None:
-            batch = workflow.get_external_workflow_handle(self._fan_out.batch_id)
-            try:
-                await batch.cancel()
-            except ApplicationError:
-                # It has ended, or was never started.
-                return
+        if self._batch is not None:
+            await self._batch.cancel()
 
     def _chosen(self, positions: set[int]) -> TaskSet:
         chosen = tuple(sorted(positions))

@@ -3,6 +3,7 @@
 What an aggregate has come to stands in its own history, so that looking needs no worker.
 """
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,6 +41,7 @@ from orchestrator.engine.record import (
     Recorder,
     moment,
 )
+from orchestrator.engine.reports import readable
 from orchestrator.engine.rpc import engine_call
 from orchestrator.errors import (
     AggregateNotFound,
@@ -47,13 +49,14 @@ from orchestrator.errors import (
     IdempotencyConflict,
     OrderRefused,
 )
-from orchestrator.joining import gathered, join
+from orchestrator.joining import Aggregate, gathered, join
 from orchestrator.models import Internal, TaskState
 from orchestrator.routing import WORKFLOW_QUEUE
 
 MAX_RESULT_BYTES = 64 * 1024 * 1024
 """Of results that one answer holds."""
 LEFT_OUT = "Some results are left out, since they are too large; GET /status has each"
+UNREAD = "Some reports cannot be read, whose tasks count as pending; GET /status has each"
 
 _REPORTS = {JOIN_TASKS, REDRIVE_TASKS}
 _STATES: dict[TaskState, AggregateState] = {
@@ -77,11 +80,13 @@ class Course:
     Args:
         converter: of the engine's payloads.
         most_bytes: of reports whose results are kept.
+        unread: how many reports could not be read.
     """
 
     converter: DataConverter
     most_bytes: int = MAX_RESULT_BYTES
     reports: list[JoinReport] = field(default_factory=list)
+    unread: int = 0
     end: _End | None = None
     updated_at: datetime | None = None
     _bytes: int = 0
@@ -104,7 +109,10 @@ class Course:
 
     async def _report(self, payloads: Any) -> None:
         self._bytes += sum(len(each.data) for each in payloads)
-        report: JoinReport = (await self.converter.decode(payloads, [JoinReport]))[0]
+        report = await readable(self.converter, payloads, JoinReport)
+        if report is None:
+            self.unread += 1
+            return
         if self._bytes > self.most_bytes:
             bare = tuple(
                 each.model_copy(update={"result": None, "left_out": True})
@@ -118,7 +126,7 @@ class Course:
     async def _close(self, event: HistoryEvent) -> None:
         if event.HasField("workflow_execution_completed_event_attributes"):
             payloads = event.workflow_execution_completed_event_attributes.result.payloads
-            self.end = (await self.converter.decode(payloads, [_End]))[0]
+            self.end = await readable(self.converter, payloads, _End)
         elif event.HasField("workflow_execution_failed_event_attributes"):
             failure = event.workflow_execution_failed_event_attributes.failure
             error = await self.converter.decode_failure(failure)
@@ -148,6 +156,14 @@ class _Given:
         return len(joined_ids(self.aggregation, self.fan_out))
 
 
+@dataclass(frozen=True)
+class SubmittedAggregate:
+    """What became of an aggregate handed in; ``created`` is False when it existed before."""
+
+    created_at: datetime
+    created: bool
+
+
 class Aggregates:
     """The engine's aggregates, each call bounded by ``rpc_timeout`` seconds.
 
@@ -170,8 +186,8 @@ class Aggregates:
         aggregation: Aggregation,
         created_at: datetime,
         fingerprint: str | None = None,
-    ) -> bool:
-        """Start an aggregate's workflow; False where it exists already.
+    ) -> SubmittedAggregate:
+        """Start an aggregate's workflow, or find it.
 
         Args:
             aggregate_id: its id.
@@ -201,14 +217,13 @@ class Aggregates:
                     rpc_timeout=self._deadline,
                 )
         except WorkflowAlreadyStartedError:
-            await self.existing(aggregate_id, fingerprint)
-            return False
+            return await self.existing(aggregate_id, fingerprint)
         except RPCError as error:
             raise EngineRefused(f"The engine refuses the aggregate: {error.message}") from None
-        return True
+        return SubmittedAggregate(created_at, created=True)
 
-    async def existing(self, aggregate_id: str, fingerprint: str | None) -> None:
-        """Return when the aggregate was asked for before, by the same request.
+    async def existing(self, aggregate_id: str, fingerprint: str | None) -> SubmittedAggregate:
+        """The aggregate that was asked for before, by the same request.
 
         Raises:
             AggregateNotFound: it was not.
@@ -218,6 +233,7 @@ class Aggregates:
         memo = await self._recorder.memo(info.memo)
         if fingerprint is None or memo.get(MEMO_FINGERPRINT) != fingerprint:
             raise IdempotencyConflict(aggregate_id, "aggregate")
+        return SubmittedAggregate(_created_at(info, None, memo), created=False)
 
     async def status(self, aggregate_id: str, wait: float = 0) -> AggregateStatus:
         """What it has come to; with ``wait`` seconds, as soon as it has ended, or then.
@@ -246,7 +262,8 @@ class Aggregates:
             async for event in self._histories.events(run, last):
                 await course.add(event)
         memo = await self._recorder.memo(info.memo)
-        return _answer(info, given, course, memo)
+        # Thousands of results take their time, in which others are answered.
+        return await asyncio.to_thread(_answer, info, given, course, memo)
 
     async def redrive(self, aggregate_id: str) -> AggregateStatus:
         """Run those of its tasks again that are dead letters, and join them anew.
@@ -350,10 +367,16 @@ def _answer(
         merged=found.merged,
         conflicts=found.conflicts,
         reason=end.reason if end else None,
-        note=LEFT_OUT if any(each.left_out for each in found.results) else None,
+        note=_note(found, course),
         created_at=created_at,
         updated_at=moment(info.close_time) if closed else course.updated_at or created_at,
     )
+
+
+def _note(found: Aggregate, course: Course) -> str | None:
+    left_out = LEFT_OUT if any(each.left_out for each in found.results) else None
+    unread = UNREAD if course.unread else None
+    return ". ".join(filter(None, (left_out, unread, found.note))) or None
 
 
 def _created_at(

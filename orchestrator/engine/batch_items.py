@@ -56,7 +56,9 @@ _ENDED_EARLY = {
         "TimedOut",
     ),
 }
-_FAILED_EARLY = ("The batch failed before this task had ended", "BatchFailed")
+BATCH_FAILED = "BatchFailed"
+"""The error type of items whose batch failed before they had ended."""
+_FAILED_EARLY = ("The batch failed before this task had ended", BATCH_FAILED)
 
 OwnStatus = Callable[[str], Awaitable[TaskStatus]]
 """The status of a task's own workflow; raises TaskNotFound."""

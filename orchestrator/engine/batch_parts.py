@@ -27,6 +27,7 @@ from orchestrator.batches import (
 from orchestrator.engine.batch_record import BatchRecords
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.record import MEMO_CREATED_AT, STATES, Recorder, moment
+from orchestrator.engine.reports import readable
 from orchestrator.errors import BatchNotFound
 from orchestrator.models import Internal, TaskState
 
@@ -179,7 +180,7 @@ class BatchParts:
 
     async def _told(self, chunk: PendingActivityInfo, kind: type[M]) -> M | None:
         payloads = chunk.heartbeat_details.payloads
-        return (await self._converter.decode(payloads, [kind]))[0] if payloads else None
+        return await readable(self._converter, payloads, kind) if payloads else None
 
     async def _part(self, batch_id: str, number: int, first: int) -> Part | None:
         try:

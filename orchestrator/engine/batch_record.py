@@ -16,7 +16,6 @@ from pydantic import BaseModel, RootModel
 from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import DataConverter
-from temporalio.exceptions import ApplicationError
 
 from orchestrator.batches import (
     CANCEL_ITEMS,
@@ -30,6 +29,7 @@ from orchestrator.batches import (
 )
 from orchestrator.engine.histories import Histories, WorkflowNotFound, continued_run
 from orchestrator.engine.record import moment
+from orchestrator.engine.reports import readable
 from orchestrator.models import Internal, TaskRequest, TaskState
 from orchestrator.routing import WORKFLOW_TYPE
 
@@ -308,12 +308,7 @@ class BatchRecords:
         _cancel(record, event, report.cancelled)
 
     async def _decoded(self, payloads: Sequence[Payload], kind: type[M]) -> M | None:
-        """What a payload holds; None for what somebody sent by hand and nobody can read."""
-        try:
-            found = await self._converter.decode(payloads, [kind])
-        except (ApplicationError, RuntimeError, LookupError, ValueError):
-            return None
-        return found[0] if found and isinstance(found[0], kind) else None
+        return await readable(self._converter, payloads, kind)
 
 
 def outcomes_of(report: ChunkReport) -> dict[int, Recorded]:

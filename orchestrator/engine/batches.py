@@ -31,7 +31,7 @@ from orchestrator.engine.batch_parts import BatchParts
 from orchestrator.engine.batch_record import BatchRecords
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.listing import InvalidCursor, decoded, encoded
-from orchestrator.engine.record import MEMO_CREATED_AT, MEMO_FINGERPRINT, Recorder
+from orchestrator.engine.record import MEMO_CREATED_AT, MEMO_FINGERPRINT, STATES, Recorder
 from orchestrator.engine.rpc import engine_call
 from orchestrator.errors import (
     BatchNotFound,
@@ -100,7 +100,7 @@ class Batches:
                 pass
         total = sum(len(part.items) for part in parts)
         try:
-            await self._start_further(batch_id, parts, total)
+            await self._start_further(batch_id, parts, total, fingerprint)
             await self._start(
                 batch_id,
                 parts[0],
@@ -126,22 +126,45 @@ class Batches:
         )
         return SubmittedBatch(status, created=True)
 
-    async def _start_further(self, batch_id: str, parts: Sequence[Batch], total: int) -> None:
+    async def _start_further(
+        self, batch_id: str, parts: Sequence[Batch], total: int, fingerprint: str | None
+    ) -> None:
         turn = asyncio.Semaphore(_PARTS_AT_ONCE)
 
         async def one(part: Batch) -> None:
+            workflow_id = part_id(batch_id, part.part)
             async with turn:
-                await self._start(
-                    part_id(batch_id, part.part),
-                    part,
-                    static_summary=f"{len(part.items):,} of {total:,} tasks of batch {batch_id}",
-                    memo=_memo(part, None),
-                    # One that was never released may be started again.
-                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
-                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                )
+                try:
+                    await self._start(
+                        workflow_id,
+                        part,
+                        static_summary=f"{len(part.items):,} of {total:,} tasks of batch "
+                        f"{batch_id}",
+                        memo=_memo(part, fingerprint),
+                        # One that was never released may be started again.
+                        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                        id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    )
+                except WorkflowAlreadyStartedError:
+                    if not await self._waits(workflow_id, batch_id, fingerprint):
+                        raise
 
-        await asyncio.gather(*map(one, parts[1:]))
+        # Of two requests with one key, whoever has the first of them may go on.
+        for part in parts[1:2]:
+            await one(part)
+        await asyncio.gather(*map(one, parts[2:]))
+
+    async def _waits(self, workflow_id: str, batch_id: str, fingerprint: str | None) -> bool:
+        """Whether a part that exists is the same and open: its request was begun before.
+
+        Raises:
+            IdempotencyConflict: it is of another request.
+        """
+        info = (await self._histories.describe(workflow_id)).workflow_execution_info
+        memo = await self._recorder.memo(info.memo)
+        if fingerprint is None or memo.get(MEMO_FINGERPRINT) != fingerprint:
+            raise IdempotencyConflict(batch_id, "batch")
+        return info.status not in STATES
 
     async def _start(self, workflow_id: str, part: Batch, **chosen: Any) -> None:
         async with engine_call(self._deadline):

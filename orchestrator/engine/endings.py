@@ -11,8 +11,11 @@ from typing import Any, TypeVar
 
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
 
 from orchestrator.batches import is_certain, item_id, place_of
+from orchestrator.engine.converter import INVALID_INPUT
+from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.listing import quoted
 from orchestrator.engine.rpc import engine_call
 from orchestrator.engine.tasks import Tasks
@@ -47,6 +50,7 @@ class Endings:
         self._client = client
         self._tasks = tasks
         self._deadline = timedelta(seconds=rpc_timeout)
+        self._histories = Histories(client, rpc_timeout)
         self._polls = 0
 
     async def look(self, task_ids: Iterable[str]) -> AsyncGenerator[Ending, None]:
@@ -147,6 +151,20 @@ class Endings:
             if not answer.next_page_token:
                 return found
             request.next_page_token = answer.next_page_token
+
+    async def refusal(self, batch_id: str) -> str | None:
+        """Why a batch took none of its tasks; None where it did."""
+        try:
+            end = await patiently(lambda: self._histories.closing_event(batch_id, 0))
+        except WorkflowNotFound:
+            return None
+        if end is None or not end.HasField("workflow_execution_failed_event_attributes"):
+            return None
+        failure = end.workflow_execution_failed_event_attributes.failure
+        error = await self._client.data_converter.decode_failure(failure)
+        if isinstance(error, ApplicationError) and error.type == INVALID_INPUT:
+            return error.message
+        return None
 
     async def _list(self, request: ListWorkflowExecutionsRequest) -> Any:
         async with engine_call(self._deadline):

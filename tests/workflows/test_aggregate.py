@@ -1,6 +1,8 @@
 """AggregateTasks joins tasks whatever state they are in."""
 
 import asyncio
+import gc
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -13,9 +15,13 @@ from orchestrator.aggregates import (
     AggregateState,
     AggregateStatus,
     Aggregation,
+    Carried,
+    Counts,
+    FanOut,
     fan_out_of,
     redrive_of,
 )
+from orchestrator.batches import batch_id_of
 from orchestrator.models import TaskState
 from orchestrator.routing import WORKFLOW_QUEUE
 from tests.support.agents import Reply
@@ -203,6 +209,54 @@ async def test_an_aggregate_may_be_cancelled_after_the_tasks_it_started(client: 
         await handle.cancel()
         end = await closed(handle)
     assert (WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.CANCELED) == (batch, end)
+
+
+async def test_an_aggregate_may_be_cancelled_while_it_starts_its_tasks(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are cancelled with it, and nothing is logged that nobody has waited for."""
+    ends = []
+    async with serving(client) as stage:
+        for _ in range(4):
+            given = {"tasks": [stage.request(do="hang")]}
+            handle = await stage.start_with(given)
+            await handle.cancel()
+            ends.append(await closed(handle))
+            info = (await handle.describe()).raw_description.workflow_execution_info
+            fan_out = fan_out_of(Aggregation.model_validate(given), handle.id, info.first_run_id)
+            assert fan_out is not None
+            ends.append(await closed(client.get_workflow_handle(fan_out.batch_id)))
+    gc.collect()
+    assert [WorkflowExecutionStatus.CANCELED] * 8 == ends
+    assert [] == [each.getMessage() for each in caplog.records if each.name == "asyncio"]
+
+
+async def test_a_later_run_learns_that_its_tasks_were_refused(client: Client) -> None:
+    """Though their batch was started by the run before."""
+    async with serving(client) as stage:
+        fan_out = FanOut(batch_id=batch_id_of(uuid4()), total=1)
+        batch = await client.start_workflow(
+            "TaskBatch",
+            {"tasks": [{"pattern": "nobody's", "payload": {}}]},
+            id=fan_out.batch_id,
+            task_queue=WORKFLOW_QUEUE,
+        )
+        refused = await closed(batch)
+        carried = Carried(
+            counts=Counts(total=2, completed=1),
+            open=(1,),
+            deadline=datetime.now(UTC) + timedelta(hours=1),
+        )
+        handle = await stage.start_with(
+            Aggregation(task_ids=("ended",), fan_out=fan_out, carried=carried)
+        )
+        with pytest.raises(WorkflowFailureError) as caught:
+            await result_of(handle)
+    cause = caught.value.cause
+    assert WorkflowExecutionStatus.FAILED is refused
+    assert isinstance(cause, ApplicationError)
+    assert "InvalidInput" == cause.type
+    assert "Unknown pattern 'nobody's'" in cause.message
 
 
 async def test_a_redrive_that_comes_with_a_new_run_is_one(client: Client) -> None:

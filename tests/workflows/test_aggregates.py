@@ -30,6 +30,7 @@ from orchestrator.routing import WORKFLOW_QUEUE
 from tests.support.stack import eventually
 
 CREATED_AT = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
+LATER = CREATED_AT + timedelta(seconds=1)
 IDS = ("a", "b", "c", "d")
 HALF = 2
 END = "end"
@@ -170,7 +171,7 @@ async def test_an_aggregate_is_known_without_a_worker(client: Client) -> None:
     )
     ended = await aggregates.cancel(aggregate_id)
 
-    assert created
+    assert (CREATED_AT, True) == (created.created_at, created.created)
     assert (AggregateState.RUNNING, 4, 4) == (status.status, status.total_tasks, status.pending)
     assert AggregateState.RUNNING is cancelled.status
     assert (AggregateState.FAILED, "Terminated by an operator: test over") == (
@@ -202,13 +203,13 @@ async def test_an_aggregate_is_started_once(aggregates: Aggregates, client: Clie
     aggregate_id = await submitted(aggregates, "digest")
     given = Aggregation(task_ids=IDS)
 
-    again = await aggregates.submit(aggregate_id, given, CREATED_AT, "digest")
+    again = await aggregates.submit(aggregate_id, given, LATER, "digest")
     with pytest.raises(IdempotencyConflict, match=f"aggregate {aggregate_id}"):
         await aggregates.submit(aggregate_id, given, CREATED_AT, "other")
     await end(client, aggregate_workflow_id(aggregate_id))
-    later = await aggregates.submit(aggregate_id, given, CREATED_AT, "digest")
+    later = await aggregates.submit(aggregate_id, given, LATER, "digest")
 
-    assert (False, False) == (again, later)
+    assert [(CREATED_AT, False)] * 2 == [(each.created_at, each.created) for each in (again, later)]
 
 
 @pytest.mark.usefixtures("scripted")

@@ -12,6 +12,7 @@ from orchestrator.batches import CANCEL_ITEMS, RECORD, BatchTally
 from orchestrator.engine.batch_record import BatchRecords
 from orchestrator.engine.histories import Histories, continued_run
 from orchestrator.engine.listing import InvalidCursor, encoded
+from orchestrator.engine.reports import TOO_DEEP
 from orchestrator.errors import BatchNotFound, TaskNotFound
 from orchestrator.models import Attempt, Progress, TaskState, TaskStatus
 from tests.support.plans import AGENT
@@ -111,6 +112,22 @@ async def test_of_two_outcomes_the_first_counts(client: Client) -> None:
         await script.signal(RECORD, report(outcome(0, result="second"), outcome(1)))
         await script.reaches(1, TaskState.COMPLETED)
         assert (await script.batches.item(script.batch_id, 0)).result == "first"
+
+
+async def test_a_result_that_nests_too_deep_is_left_out(client: Client) -> None:
+    """The item has ended all the same, and says so; the others of its report are whole."""
+    deep: Any = []
+    for _ in range(220):
+        deep = [deep]
+    async with scripted(client) as script:
+        await script.start(3)
+        await script.signal(RECORD, report(outcome(0, result=deep), outcome(1)))
+        await script.chunk(2, told=report(outcome(2, result=deep)), held=True)
+        item = await script.reaches(0, TaskState.COMPLETED)
+        under_way = await script.reaches(2, TaskState.COMPLETED)
+        other = await script.batches.item(script.batch_id, 1)
+    assert [(None, TOO_DEEP)] * 2 == [(each.result, each.error) for each in (item, under_way)]
+    assert (TaskState.COMPLETED, {"n": 1}) == (other.status, other.result)
 
 
 async def test_what_nobody_can_read_is_passed_over(client: Client) -> None:

@@ -24,7 +24,13 @@ from orchestrator.dead_letters import DeadLetterOrder
 from orchestrator.engine.batches import SubmittedBatch
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.priorities import Priorities
-from orchestrator.errors import BatchNotFound, IdempotencyConflict, OrderRefused, TaskNotFound
+from orchestrator.errors import (
+    BatchNotFound,
+    EngineUnavailable,
+    IdempotencyConflict,
+    OrderRefused,
+    TaskNotFound,
+)
 from orchestrator.models import BlockedBy, TaskState
 from tests.support.agents import Agent, Call, Reply
 from tests.support.stack import eventually
@@ -72,6 +78,17 @@ def batch_of(stage: Stage, batch_id: str, *payloads: dict[str, Any]) -> Batch:
         intake.offer({"pattern": stage.names[0], "payload": payload})
     [batch] = intake.parts(batch_id, intake.plans, stage.settings.rate_limit, ACCEPTED)
     return batch
+
+
+def parts_of(stage: Stage, batch_id: str, *sizes: int, start: int = 0) -> list[Batch]:
+    """What a batch of several parts starts with; its items are numbered from ``start``."""
+    starts = tuple(sum(sizes[:part]) for part in range(len(sizes)))
+    return [
+        batch_of(
+            stage, batch_id, *({"n": start + first + n} for n in range(sizes[part]))
+        ).model_copy(update={"part": part, "first": first, "starts": starts})
+        for part, first in enumerate(starts)
+    ]
 
 
 async def submit(
@@ -245,17 +262,39 @@ async def test_an_item_that_waits_says_for_what(client: Client) -> None:
         await ended(stage, batch_id)
 
 
+async def test_parts_of_another_request_are_not_taken_for_its_own(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was cut off before the batch began may go on, by the same key and the same items."""
+    async with serving(client, Agent(decide=as_asked)) as stage:
+        batches, batch_id = stage.tasks.batches, batch_id_of(uuid4())
+        start = client.start_workflow
+
+        async def cut_off(*arguments: Any, **chosen: Any) -> Any:
+            if chosen["id"] == batch_id:
+                raise EngineUnavailable("The engine is unreachable")
+            return await start(*arguments, **chosen)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(client, "start_workflow", cut_off)
+            with pytest.raises(EngineUnavailable):
+                await batches.submit(batch_id, parts_of(stage, batch_id, 1, 1, 1), "print")
+        with pytest.raises(IdempotencyConflict, match=f"batch {batch_id}"):
+            await batches.submit(batch_id, parts_of(stage, batch_id, 1, 1, start=7), "another")
+        with pytest.raises(BatchNotFound):
+            await batches.existing(batch_id, "another")
+        again = await batches.submit(batch_id, parts_of(stage, batch_id, 1, 1, 1), "print")
+        await ended(stage, batch_id)
+        page, _ = await batches.page(batch_id, 100)
+    assert (True, 3) == (again.created, again.status.total)
+    assert [{"n": n} for n in range(3)] == [each.result for each in page]
+
+
 async def test_a_batch_of_parts_is_one_batch(client: Client) -> None:
     """Counted, read and listed as one."""
     async with serving(client, Agent(decide=as_asked)) as stage:
         batches, batch_id = stage.tasks.batches, batch_id_of(uuid4())
-        starts = (0, 2, 3)
-        parts = [
-            batch_of(stage, batch_id, *({"n": n} for n in places)).model_copy(
-                update={"part": part, "first": starts[part], "starts": starts}
-            )
-            for part, places in enumerate((range(2), range(2, 3), range(3, 6)))
-        ]
+        parts = parts_of(stage, batch_id, 2, 1, 3)
         first = await batches.submit(batch_id, parts, "print")
         status = await ended(stage, batch_id)
         page, _ = await batches.page(batch_id, 100)

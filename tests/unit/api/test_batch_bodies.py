@@ -63,6 +63,8 @@ def numbers(intake: Intake) -> list[int]:
         ("application/json; charset=utf-8", json.dumps([item(n) for n in range(3)], indent=2)),
         (LINES, lines(*(item(n) for n in range(3)))),
         ("application/jsonl", lines(*(item(n) for n in range(3)), end="\r\n")),
+        (LINES, "\ufeff" + lines(*(item(n) for n in range(3)))),
+        (None, "\ufeff" + json.dumps([item(n) for n in range(3)])),
         (LINES, "\n \n" + lines(*(item(n) for n in range(3)), end="\n\n").rstrip()),
     ],
 )

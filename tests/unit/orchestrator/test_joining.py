@@ -30,6 +30,8 @@ from orchestrator.aggregates import (
 )
 from orchestrator.batches import Batch, item_id
 from orchestrator.joining import (
+    MAX_CONFLICT_CHARACTERS,
+    MAX_CONFLICTS,
     Verdict,
     cancels_rest,
     gathered,
@@ -192,7 +194,7 @@ def leaves(document: Any, path: str = "") -> dict[str, Any]:
 @given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "~/"]), JSON), min_size=1, max_size=4))
 def test_a_deep_merge_keeps_the_earliest_of_every_value(documents: list[Any]) -> None:
     """And reports the others, each at its place."""
-    document, conflicts = merged(
+    document, conflicts, _ = merged(
         Merge.DEEP_MERGE, [outcome(place, result=each) for place, each in enumerate(documents)]
     )
     assert naive_merge(documents) == leaves(document)
@@ -208,7 +210,7 @@ def test_a_deep_merge_of_the_same_has_no_conflict(documents: list[Any]) -> None:
     """And leaves what it was given as it was."""
     before = repr(documents[0])
     twice = [outcome(place, result=documents[0]) for place in (0, 1)]
-    assert (documents[0], ()) == merged(Merge.DEEP_MERGE, twice)
+    assert (documents[0], (), 0) == merged(Merge.DEEP_MERGE, twice)
     assert before == repr(documents[0])
 
 
@@ -234,11 +236,42 @@ MERGES: dict[str, tuple[list[Any], Any, list[tuple[str, str]]]] = {
 def test_a_deep_merge(case: str) -> None:
     """By examples."""
     documents, expected, conflicts = MERGES[case]
-    document, found = merged(
+    document, found, number = merged(
         Merge.DEEP_MERGE, [outcome(place, result=each) for place, each in enumerate(documents)]
     )
     assert repr(expected) == repr(document)
     assert conflicts == [(each.path, each.task_id) for each in found]
+    assert len(conflicts) == number
+
+
+@given(st.lists(JSON, min_size=2, max_size=4))
+def test_a_deep_merge_changes_no_result(documents: list[Any]) -> None:
+    """What it makes of them is its own."""
+    before = repr(documents)
+    merged(Merge.DEEP_MERGE, [outcome(place, result=each) for place, each in enumerate(documents)])
+    assert before == repr(documents)
+
+
+@pytest.mark.parametrize(
+    ("key", "listed"), [("a", MAX_CONFLICTS), ("~" * (MAX_CONFLICT_CHARACTERS // 20), 10)]
+)
+def test_the_conflicts_that_are_listed_are_bounded(key: str, listed: int) -> None:
+    """In number and in size; a note says how many there were."""
+    number = MAX_CONFLICTS + 5
+    results = [outcome(place, result={key: place}) for place in range(number + 1)]
+    joined = join(by_position(*results), AggregatePolicy(merge=Merge.DEEP_MERGE), number + 1)
+    assert (listed, number) == (len(joined.conflicts), joined.conflicts_found)
+    assert [f"task-{n}" for n in range(1, 1 + listed)] == [
+        each.task_id for each in joined.conflicts
+    ]
+    assert f"{number:,} conflicts; only the first {listed:,} stand here" == joined.note
+
+
+def test_conflicts_that_are_all_listed_need_no_note() -> None:
+    """Their list says it."""
+    both = by_position(outcome(0, result=1), outcome(1, result=2))
+    joined = join(both, AggregatePolicy(merge=Merge.DEEP_MERGE), 2)
+    assert (1, None) == (joined.conflicts_found, joined.note)
 
 
 def test_results_by_agent_stand_in_the_order_of_positions() -> None:
@@ -247,7 +280,7 @@ def test_results_by_agent_stand_in_the_order_of_positions() -> None:
         outcome(place, agent=agent, result=place)
         for place, agent in enumerate(["reader", "writer", "reader", None])
     ]
-    assert ({"reader": [0, 2], "writer": [1], "": [3]}, ()) == merged(Merge.BY_AGENT, found)
+    assert ({"reader": [0, 2], "writer": [1], "": [3]}, (), 0) == merged(Merge.BY_AGENT, found)
 
 
 def test_the_first_result_is_that_of_the_task_that_ended_first() -> None:
@@ -257,13 +290,13 @@ def test_the_first_result_is_that_of_the_task_that_ended_first() -> None:
         outcome(place, result=place, at=NOON + timedelta(seconds=second))
         for place, second in enumerate(times)
     ]
-    assert (1, ()) == merged(Merge.FIRST, found)
+    assert (1, (), 0) == merged(Merge.FIRST, found)
 
 
 @pytest.mark.parametrize("merge", Merge)
 def test_nothing_is_made_of_no_results(merge: Merge) -> None:
     """Neither a document nor a conflict."""
-    assert (None, ()) == merged(merge, [])
+    assert (None, (), 0) == merged(merge, [])
 
 
 def test_what_was_left_out_is_listed_and_not_merged() -> None:

@@ -14,6 +14,7 @@ from orchestrator.engine.converter import data_converter
 from orchestrator.joining import gathered
 from orchestrator.models import TaskState
 
+COMPLETED = TaskState.COMPLETED
 AT = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 
 
@@ -120,6 +121,56 @@ async def test_results_beyond_the_cap_are_left_out_and_said_to_be() -> None:
     assert ("x" * 500, False) == (outcomes[0].result, outcomes[0].left_out)
     assert (None, True) == (outcomes[1].result, outcomes[1].left_out)
     assert failed(2) == outcomes[2]
+
+
+def nested(levels: int) -> Any:
+    """So many lists, one in the other."""
+    value: Any = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+async def test_a_result_that_nests_too_deep_is_left_out() -> None:
+    """Beside it all stays; what can be read is read, though the converter could not."""
+    deepest = completed(1, nested(180))
+    report = JoinReport(outcomes=(completed(0, nested(220)), deepest, failed(2)))
+    told = await course(started(), *await reported(5, report, JOIN_TASKS))
+
+    outcomes = gathered(told.reports)
+
+    assert (COMPLETED, None, True) == (
+        outcomes[0].state,
+        outcomes[0].result,
+        outcomes[0].left_out,
+    )
+    assert (deepest, failed(2), 0) == (outcomes[1], outcomes[2], told.unread)
+
+
+@pytest.mark.parametrize("text", [b"nothing", b"[" * 5000, b"[]", b'{"outcomes": [1]}'])
+async def test_a_report_that_cannot_be_read_is_counted(text: bytes) -> None:
+    """The others stay."""
+    events = await reported(11, JoinReport(), JOIN_TASKS)
+    result = events[1].activity_task_completed_event_attributes.result
+    result.payloads[0].data = text
+    told = await course(
+        started(), *await reported(5, JoinReport(outcomes=(completed(0),)), JOIN_TASKS), *events
+    )
+
+    assert ({0: completed(0)}, 1) == (gathered(told.reports), told.unread)
+
+
+async def test_an_end_is_read_beside_results_that_nest_too_deep() -> None:
+    """They are not what is looked for."""
+    result = HistoryEvent()
+    result.workflow_execution_completed_event_attributes.result.payloads.extend(
+        await data_converter.encode([{"status": "failed", "merged": nested(220)}])
+    )
+
+    end = (await course(started(), result)).end
+
+    assert end is not None
+    assert AggregateState.FAILED is end.status
 
 
 async def test_an_end_says_how_and_why() -> None:
