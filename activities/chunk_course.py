@@ -47,6 +47,8 @@ MOST_SPENT_BYTES = SPENT_BYTES + MAX_BLOB_BYTES
 """More than that is not kept: what was answered then is asked for again by a later chunk."""
 FIRST_AT_ONCE = 2
 """Calls until an agent's first answer shows how large they are."""
+DOUBLE_SECONDS = 0.5
+"""Twice as many after each so long: an agent that takes its time must not take more for that."""
 OUTCOME_BYTES = 300
 """What an outcome takes beside its result or error."""
 
@@ -89,7 +91,8 @@ class Course:
         self._pending = deque(each for each in items if each[0] not in known)
         self._in_flight: dict[int, str] = {}
         self._is_full = False
-        self._until = time.monotonic() + BEGIN_SECONDS
+        self._since = time.monotonic()
+        self._until = self._since + BEGIN_SECONDS
         self._pace = asyncio.Lock()
         self._all_begun = asyncio.Event()
 
@@ -130,7 +133,8 @@ class Course:
         """How many calls may be in flight, that their answers find room."""
         size = self._means.sizes.get(self._plan.agent)
         if size is None:
-            return FIRST_AT_ONCE
+            doublings = int((time.monotonic() - self._since) / DOUBLE_SECONDS)
+            return min(MOST_AT_ONCE, FIRST_AT_ONCE << doublings)
         return min(MOST_AT_ONCE, max(1, int((SPENT_BYTES - self._ledger.spent) / size)))
 
     async def _runner(self) -> None:

@@ -207,6 +207,19 @@ async def test_few_calls_are_made_before_it_is_known_how_large_the_answers_are()
     assert 0.19 < times[2] - times[0]
 
 
+async def test_an_agent_that_takes_its_time_gets_more_calls_all_the_same() -> None:
+    """The first of them may not be answered for long, or never."""
+    async with (
+        Agent(decide=lambda call: Reply(hang=call.body["n"] < 2)) as agent,
+        chunking(agent.url, policy=patient(10)) as chunker,
+    ):
+        running = asyncio.create_task(chunker.run(chunk(6, attempt_timeout=30)))
+        await agent.called(6)
+        agent.release()
+        report = await running
+    assert list(range(6)) == places(report.outcomes)
+
+
 async def test_two_chunks_share_the_slots() -> None:
     """Together they have no more in flight than one."""
     async with (

@@ -15,6 +15,7 @@ from orchestrator.aggregates import AggregateStatus, Aggregation
 from orchestrator.config import Agent, Instance, Rule, Settings
 from orchestrator.engine.aggregates import SubmittedAggregate
 from orchestrator.errors import EngineUnavailable
+from orchestrator.limits import RateLimits
 from orchestrator.models import Plan
 from orchestrator.routing import Routes
 
@@ -29,13 +30,11 @@ BODY = {"task_ids": ["a", "b", "a"], "tasks": [{"pattern": "read", "payload": {}
 class Willing:
     """Admits everything."""
 
+    limits = RateLimits(SETTINGS)
+
     async def admitted_batch(self, plans: Sequence[Plan]) -> Sequence[Plan]:
         """The same."""
         return plans
-
-    def is_metered(self, *_: Any) -> bool:
-        """Nothing is."""
-        return False
 
 
 @dataclass
