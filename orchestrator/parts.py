@@ -22,7 +22,7 @@ from orchestrator.transports.http import HttpTransport
 EXTRA_STOP_SECONDS = 10.0
 """A polite stop may take its grace, and so much more."""
 
-_COLLECT_AFTER = (10_000, 20, 20)
+_COLLECT_AFTER = (2_000, 10, 10)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE_BYTES = 128 * 1024
 
