@@ -9,7 +9,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from orchestrator.batches import MAX_ITEMS, Batch, batch_id_of, item_id
 from orchestrator.models import Internal, Model, Seconds, TaskRequest, TaskState
@@ -68,7 +75,27 @@ class Simple(StrEnum):
     ANY = "any"
 
 
-Join = Simple | AtLeast | MaxFailedPercent
+def _kind_of(join: Any) -> str | None:
+    """Which of the conditions is meant, so that a mistake is told of that one alone."""
+    for kind in (AtLeast, MaxFailedPercent):
+        [name] = kind.model_fields
+        if isinstance(join, kind) or (isinstance(join, dict) and name in join):
+            return name
+    return "name" if isinstance(join, str) and join in set(Simple) else None
+
+
+Join = Annotated[
+    Annotated[Simple, Tag("name")]
+    | Annotated[AtLeast, Tag("at_least")]
+    | Annotated[MaxFailedPercent, Tag("max_failed_percent")],
+    Discriminator(
+        _kind_of,
+        custom_error_type="join",
+        custom_error_message=(
+            'Input should be "all", "any", {"at_least": k} or {"max_failed_percent": p}'
+        ),
+    ),
+]
 
 
 class OnMet(StrEnum):

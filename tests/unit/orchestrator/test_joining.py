@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from orchestrator.aggregates import (
     AggregatePolicy,
-    Aggregation,
     AtLeast,
     Counts,
-    FanOut,
     Joined,
     JoinReport,
     MaxFailedPercent,
@@ -22,13 +20,7 @@ from orchestrator.aggregates import (
     OnMet,
     ResultItem,
     Simple,
-    aggregate_id_of,
-    aggregate_workflow_id,
-    fan_out_of,
-    joined_ids,
-    redrive_of,
 )
-from orchestrator.batches import Batch, item_id
 from orchestrator.joining import (
     MAX_CONFLICT_CHARACTERS,
     MAX_CONFLICTS,
@@ -41,7 +33,7 @@ from orchestrator.joining import (
     shortfall,
     verdict,
 )
-from orchestrator.models import TaskRequest, TaskState
+from orchestrator.models import TaskState
 
 COMPLETED, FAILED, CANCELLED = TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -403,50 +395,3 @@ def test_reports_are_gathered_in_their_order() -> None:
     reopened = JoinReport(reopened=(0, 7))
     assert {1: outcome(1)} == gathered([first, second, reopened])
     assert again == gathered([first, second, reopened, JoinReport(outcomes=(again,))])[0]
-
-
-REQUEST = TaskRequest(pattern="read", payload={})
-
-
-def test_tasks_have_their_positions() -> None:
-    """Named ones first, each once; then those that the aggregate starts."""
-    asked = Aggregation(task_ids=("b", "a", "b"), tasks=(REQUEST, REQUEST))
-    fan_out = fan_out_of(asked, "aggregate/1", "run")
-    assert fan_out is not None
-    assert 2 == fan_out.total
-    assert ("b", "a", item_id(fan_out.batch_id, 0), item_id(fan_out.batch_id, 1)) == joined_ids(
-        asked, fan_out
-    )
-
-
-def test_another_run_under_the_same_id_starts_tasks_of_its_own() -> None:
-    """And one that carries on does not."""
-    asked = Aggregation(tasks=(REQUEST,))
-    first, second = (fan_out_of(asked, "nightly", run) for run in ("1", "2"))
-    assert first != second
-    assert first == fan_out_of(asked, "nightly", "1")
-    assert first == fan_out_of(redrive_of(asked, first), "nightly", "2")
-    assert None is fan_out_of(Aggregation(task_ids=("a",)), "nightly", "1")
-
-
-def test_a_routed_batch_counts_as_its_items() -> None:
-    """As do requests that are yet to be routed."""
-    routed = Aggregation(batch=Batch(items=("{}", "{}"), chosen=(0, 0)))
-    given_by_hand = Aggregation(batch=Batch(tasks=(REQUEST,)))
-    assert (2, 1) == (routed.to_start, given_by_hand.to_start)
-
-
-def test_a_redrive_joins_the_same_tasks() -> None:
-    """Without starting any."""
-    asked = Aggregation(task_ids=("a",), tasks=(REQUEST,), join=Simple.ANY)
-    fan_out = FanOut(batch_id="b", total=1)
-    again = redrive_of(asked, fan_out)
-    assert (True, 0, Simple.ANY) == (again.redrive, again.to_start, again.join)
-    assert joined_ids(asked, fan_out) == joined_ids(again, again.fan_out)
-
-
-def test_an_aggregate_has_the_workflow_id_that_its_starter_gave() -> None:
-    """The API's carry a prefix."""
-    assert ["7", "nightly"] == [
-        aggregate_id_of(each) for each in (aggregate_workflow_id("7"), "nightly")
-    ]
