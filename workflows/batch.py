@@ -20,7 +20,6 @@ from temporalio.exceptions import (
 
 with workflow.unsafe.imports_passed_through():
     from activities.chunk_course import BEGIN_SECONDS
-    from activities.follow_parts import PartsFollower
     from activities.resolve_plan import PlanResolver
     from activities.run_chunk import ChunkCalls
     from orchestrator.batches import (
@@ -39,7 +38,6 @@ with workflow.unsafe.imports_passed_through():
         Parts,
         Unfinished,
         item_id,
-        part_id,
     )
     from orchestrator.engine import search_attributes
     from orchestrator.engine.converter import INVALID_INPUT
@@ -52,6 +50,7 @@ with workflow.unsafe.imports_passed_through():
     from orchestrator.telemetry.logging import get_logger
     from workflows import failures, options
     from workflows.batch_items import Items
+    from workflows.batch_parts import follow
     from workflows.dead_letter import bury_as
 
 BURIED_AT_ONCE = 50
@@ -101,7 +100,8 @@ class TaskBatch:
             )
         items = self._take_in(batch if batch.items else await self._planned(batch))
         leads = batch.part == 0 and len(batch.starts) > 1
-        parts = asyncio.create_task(self._follow_parts()) if leads else None
+        further = Parts(batch_id=self._batch_id, count=len(batch.starts))
+        parts = asyncio.create_task(follow(further)) if leads else None
         try:
             if batch.part and batch.tally is None:
                 await self._be_released()
@@ -339,31 +339,6 @@ class TaskBatch:
             if is_cancelled_exception(error):
                 state = TaskState.CANCELLED
         items.end(position, state)
-
-    async def _follow_parts(self) -> BatchTally:
-        """How the further parts end; when this one is cancelled, so are they."""
-        parts = Parts(batch_id=self._batch_id, count=len(self._batch.starts))
-        try:
-            return await self._followed(parts)
-        except FailureError as error:
-            if not is_cancelled_exception(error):
-                raise
-        for part in range(1, parts.count):
-            try:
-                await workflow.get_external_workflow_handle(part_id(self._batch_id, part)).cancel()
-            except ApplicationError:
-                continue  # it has ended
-        return await self._followed(parts)
-
-    async def _followed(self, parts: Parts) -> BatchTally:
-        return await workflow.execute_activity_method(
-            PartsFollower.follow_parts,
-            parts,
-            start_to_close_timeout=options.LONGEST,
-            heartbeat_timeout=options.HEARTBEAT_TIMEOUT,
-            retry_policy=options.PATIENT,
-            summary=f"{parts.count - 1} further parts",
-        )
 
     async def _cut_off(self, items: Items, parts: asyncio.Task[BatchTally] | None) -> None:
         """End what is under way, and count the rest as cancelled."""
