@@ -27,7 +27,14 @@ from orchestrator.buckets import Buckets
 from orchestrator.engine.converter import MAX_BLOB_BYTES
 from orchestrator.errors import AgentUnavailable, CallError, ReplyTooLarge, RetryableCallError
 from orchestrator.limits import RateLimits
-from orchestrator.models import DEADLINE_EXCEEDED, Attempt, BlockedBy, Progress, TaskState
+from orchestrator.models import (
+    DEADLINE_EXCEEDED,
+    Attempt,
+    BlockedBy,
+    Progress,
+    RateLimit,
+    TaskState,
+)
 from orchestrator.resilience.pool import Lease, Pools
 from orchestrator.telemetry import metrics
 from orchestrator.transports import AgentRequest, AgentResponse, Transport
@@ -181,13 +188,14 @@ class Course:
             self._completed(position, response, lease.instance, time.perf_counter() - began)
 
     def _request(self, position: int, item: str, url: str, timeout: float) -> AgentRequest:
-        task_id = item_id(self._chunk.batch_id, position)
-        headers = call_headers(task_id, self._number, timeout, self._chunk.traceparent)
+        task_id, asked = item_id(self._chunk.batch_id, position), from_json(item)
+        trace = self._chunk.traceparent or asked.get("traceparent")
+        headers = call_headers(task_id, self._number, timeout, trace)
         self.begun += 1
         return AgentRequest(
             agent=self._plan.agent,
             url=url,
-            payload=from_json(item)["payload"],
+            payload=asked["payload"],
             headers={**self._headers, **headers},
             timeout=timeout,
         )
@@ -208,8 +216,7 @@ class Course:
 
     async def _may_call(self) -> bool:
         """Wait for the agent's token bucket; False where that takes too long for this chunk."""
-        agent = self._plan.agent
-        limit = self._means.limits.of(agent)
+        agent, limit = self._plan.agent, self._limit
         if limit is None:
             return True
         async with self._pace:
@@ -225,9 +232,13 @@ class Course:
         return False
 
     async def _give_back_token(self) -> None:
-        limit = self._means.limits.of(self._plan.agent)
-        if limit is not None:
+        if (limit := self._limit) is not None:
             await self._means.buckets.give_back(self._plan.agent, limit)
+
+    @property
+    def _limit(self) -> RateLimit | None:
+        """The agent's, which may change at any time; None where all may pass."""
+        return None if self._chunk.paid else self._means.limits.of(self._plan.agent)
 
     def _put_back(self, position: int) -> None:
         self._pending.appendleft((position, self._in_flight.pop(position)))

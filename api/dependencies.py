@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from orchestrator.admission import Admission
+from orchestrator.coalescing import Coalescer
 from orchestrator.config import Settings
 from orchestrator.engine.aggregates import Aggregates
 from orchestrator.engine.cancellations import Cancellations
@@ -26,6 +27,7 @@ class Services:
     settings: Settings
     routes: Routes
     tasks: Tasks
+    coalescer: Coalescer
     overview: Overview
     admission: Admission
     fleet: FleetView

@@ -10,6 +10,7 @@ from activities.call_agent import AgentCalls
 from activities.resolve_plan import PlanResolver
 from api.dependencies import Services
 from orchestrator.admission import Admission
+from orchestrator.coalescing import Coalescer
 from orchestrator.config import Settings
 from orchestrator.engine.aggregates import Aggregates
 from orchestrator.engine.cancellations import Cancellations
@@ -61,6 +62,7 @@ async def open_services(settings: Settings, stopping: asyncio.Event) -> AsyncIte
                 settings=settings,
                 routes=routes,
                 tasks=tasks,
+                coalescer=Coalescer(settings.coalescing, tasks.batches.start_coalesced),
                 overview=overview,
                 admission=admission,
                 fleet=fleet,

@@ -25,6 +25,7 @@ from api.requests import (
 )
 from api.waiting import watched
 from orchestrator.admission import Ticket, count_refusal
+from orchestrator.coalescing import Item
 from orchestrator.engine.listing import TaskFilter
 from orchestrator.engine.tasks import Submitted
 from orchestrator.errors import (
@@ -35,6 +36,7 @@ from orchestrator.errors import (
     TaskNotFound,
 )
 from orchestrator.models import (
+    Dispatch,
     DryRun,
     Model,
     Plan,
@@ -129,15 +131,26 @@ async def _submit(
 ) -> tuple[TaskRequest, Submitted, Ticket | None]:
     """Start the task, or find it; with the ticket that was used up for it."""
     task_request, plan, key = await _planned(request, services)
+    trace = traceparent(request)
+    item = None
+    if plan.dispatch is Dispatch.COALESCED:
+        item = Item.of(task_request, trace)
+        if key or item.is_large:
+            # The engine keeps the ids of workflows unique, so a key needs one to itself.
+            item, plan = None, plan.model_copy(update={"dispatch": Dispatch.QUEUED})
     task_id = task_id_of(key, task_request.tenant) if key else str(uuid.uuid4())
     digest = fingerprint(task_request) if key else None
     try:
         async with services.admission.admitted(plan) as ticket:
+            if item and ticket.plan.dispatch is Dispatch.COALESCED:
+                task_id, created_at = await services.coalescer.submit(item, ticket.plan)
+                submitted = Submitted.of(task_id, ticket.plan.agent, created_at, created=True)
+                return task_request, submitted, ticket
             task = Task.model_construct(
                 task_request.model_fields_set | {"plan", "traceparent"},
                 **dict(task_request),
                 plan=ticket.plan,
-                traceparent=traceparent(request),
+                traceparent=trace,
             )
             submitted = await services.tasks.submit(
                 task, ticket.plan, task_id, datetime.now(UTC), digest

@@ -106,7 +106,7 @@ class Admission:
             raise
         finally:
             # So may a block that was cancelled: then the token is spent.
-            if ticket.plan.dispatch is Dispatch.QUEUED:
+            if ticket.plan.dispatch is not Dispatch.INLINE:
                 self._queue.leave(started=started)
             if ticket.replayed and ticket.decision is not None:
                 await self._buckets.give_back(ticket.plan.agent, ticket.decision.limit)
@@ -117,7 +117,7 @@ class Admission:
         decision = None
         if limit is not None:
             decision = _allowed(plan.agent, await self._buckets.try_take(plan.agent, limit))
-        if plan.dispatch is Dispatch.QUEUED:
+        if plan.dispatch is not Dispatch.INLINE:
             try:
                 await self._queue.enter()
             except QueueFull:
@@ -136,7 +136,7 @@ class Admission:
         limit = self._bucket_limit(plan.agent)
         if limit is not None:
             _allowed(plan.agent, await self._buckets.look(plan.agent, limit))
-        if plan.dispatch is Dispatch.QUEUED:
+        if plan.dispatch is not Dispatch.INLINE:
             await self._queue.check()
         return plan
 
@@ -174,7 +174,7 @@ class Admission:
         raise AgentUnavailable(first.agent, first.blocked_by, min(waits, default=None))
 
     def _metered(self, plan: Plan) -> Plan:
-        """An inline call would pass by the queue that meters it, and may be made twice."""
+        """Other calls would pass by the queue that meters them, and may be made twice."""
         if plan.dispatch is Dispatch.QUEUED:
             return plan
         if not plan.idempotent:

@@ -168,6 +168,8 @@ class Batch(Internal):
         part: which part of the batch this is; part 0 leads the others.
         starts: the position that each part begins with.
         batch_id: of the batch, where the workflow's own id is another.
+        coalesced: the items were handed in as single tasks: each was admitted by itself, and what
+            they were told of rates and deadlines holds.
         tally: of this part, when it is carried on by a new run.
         traceparent: of the request.
         created_at: when it was accepted.
@@ -183,6 +185,7 @@ class Batch(Internal):
     part: int = 0
     starts: tuple[int, ...] = (0,)
     batch_id: str | None = None
+    coalesced: bool = False
     tally: BatchTally | None = None
     traceparent: str | None = None
     created_at: datetime | None = None
@@ -192,6 +195,7 @@ class Chunk(Internal):
     """The argument of activity run_chunk: items of one plan.
 
     ``wait`` says what to do while the agent is not available: wait for it, or give them back.
+    ``paid`` says that the agent's rate limit has let each of them pass already.
     """
 
     batch_id: str
@@ -202,6 +206,7 @@ class Chunk(Internal):
     created_at: datetime
     traceparent: str | None = None
     wait: bool = True
+    paid: bool = False
 
 
 class ItemOutcome(Internal):

@@ -20,10 +20,8 @@ MAX_LISTED = 1000
 MAX_ITEM_BYTES = 1_900_000
 """An item's text within its batch, where quotes and backslashes take two bytes."""
 
-_COMMA = 3
-"""The quotes around an item's text, and the comma after it."""
-_CHOSEN_BYTES = 7
-"""What an item's place in the table of plans takes at most."""
+ITEM_OVERHEAD_BYTES = 10
+"""Beside an item's text: quotes, a comma, and its place in the table of plans."""
 _VALUE_ERROR = "Value error, "
 """What pydantic puts before our own texts."""
 
@@ -91,7 +89,7 @@ class Intake:
             self.seen += 1
             self._chosen.append(index)
             self._items.append(text.decode())
-            self._sizes.append(_escaped(text) + _COMMA + _CHOSEN_BYTES)
+            self._sizes.append(escaped_bytes(text) + ITEM_OVERHEAD_BYTES)
 
     def refuse(self, message: str) -> None:
         """The next item cannot even be read."""
@@ -128,10 +126,10 @@ class Intake:
         return index
 
     def _text(self, request: TaskRequest) -> bytes:
-        text: bytes = _to_json(request, exclude_unset=True)
+        text = item_text(request)
         if len(text) > self.max_bytes:
             raise PayloadTooLarge(len(text), self.max_bytes)
-        if (size := _escaped(text)) > MAX_ITEM_BYTES:
+        if (size := escaped_bytes(text)) > MAX_ITEM_BYTES:
             raise PayloadTooLarge(size, MAX_ITEM_BYTES)
         return text
 
@@ -201,7 +199,13 @@ def _entry(plan: Plan, limit: RateLimit | None, tenant: str, *, strict: bool) ->
     return entry.model_copy(update={"pace": limit.rate}) if limit else entry
 
 
-def _escaped(text: bytes) -> int:
+def item_text(request: TaskRequest) -> bytes:
+    """The request as its batch carries it: JSON of what was said in it."""
+    text: bytes = _to_json(request, exclude_unset=True)
+    return text
+
+
+def escaped_bytes(text: bytes) -> int:
     """Bytes of a JSON text within another."""
     return len(text) + text.count(b'"') + text.count(b"\\")
 

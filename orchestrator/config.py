@@ -215,6 +215,19 @@ class PriorityQueue(Section):
     tenant_weights: dict[Tenant, Annotated[float, Field(ge=0.001, le=1000)]] = {}
 
 
+class Coalescing(Section):
+    """``coalescing``: how tasks of rules with ``dispatch: coalesced`` are gathered.
+
+    ``window`` is how long the first of them waits for others while earlier ones are being started;
+    with nothing being started they wait for nobody. ``max_tasks`` bounds what is started together,
+    ``max_starts`` how many such starts are under way at once.
+    """
+
+    window: Annotated[float, Field(ge=0, le=1)] = 0.005
+    max_tasks: Annotated[int, Field(ge=1, le=5000)] = 500
+    max_starts: Annotated[int, Field(ge=1, le=100)] = 2
+
+
 class RateLimiting(Section):
     """``rate_limiting``: the default of every agent; calls a minute.
 
@@ -335,6 +348,7 @@ class Settings(Section):
     routing_rules: tuple[Rule, ...] = ()
     load_balancing: LoadBalancing = LoadBalancing()
     priority_queue: PriorityQueue = PriorityQueue()
+    coalescing: Coalescing = Coalescing()
     rate_limiting: RateLimiting = RateLimiting()
     error_recovery: ErrorRecovery = ErrorRecovery()
     dead_letters: DeadLetters = DeadLetters()

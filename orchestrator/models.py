@@ -52,10 +52,12 @@ class Dispatch(StrEnum):
     """How a task's call reaches a worker.
 
     ``queued``: through the agent's own task queue. ``inline``: within the workflow's own worker.
+    ``coalesced``: with others that are handed in at the same moment, in one batch.
     """
 
     QUEUED = "queued"
     INLINE = "inline"
+    COALESCED = "coalesced"
 
 
 class TaskState(StrEnum):
@@ -232,13 +234,15 @@ class Begun(Internal):
 class Task(TaskRequest):
     """The argument of workflow OrchestrateTask; by hand only pattern and payload are needed.
 
-    ``batch`` is the batch that it is an item of.
+    ``batch`` is the batch that it is an item of, in which it ``waited`` so many seconds that count
+    towards its deadline.
     """
 
     plan: Plan | None = None
     traceparent: str | None = Field(default=None, max_length=128)
     earlier_runs: tuple[Run, ...] = ()
     batch: str | None = Field(default=None, max_length=1000)
+    waited: float = Field(default=0, ge=0, allow_inf_nan=False)
     begun: Begun | None = None
 
 

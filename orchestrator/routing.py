@@ -128,11 +128,11 @@ class Routes:
         )
         route = self._route(rule.target_agent, rule)
         metered = self.is_metered(rule.target_agent)
-        # An inline call passes by the queue that meters it, and may be made again after a crash.
-        inline = rule.dispatch is Dispatch.INLINE and route.idempotent and not metered
+        # Other calls pass by the queue that meters them, and may be made again after a crash.
+        free = route.idempotent and not metered
         return Plan(
             **dict(route),
-            dispatch=Dispatch.INLINE if inline else Dispatch.QUEUED,
+            dispatch=rule.dispatch if free else Dispatch.QUEUED,
             attempt_timeout=rule.timeout,
             deadline=deadline,
             priority=request.priority or rule.priority,

@@ -160,6 +160,7 @@ class Calls:
     def _left(self) -> timedelta:
         """What is left of the task's deadline."""
         spent = workflow.now() - workflow.info().workflow_start_time
+        spent += timedelta(seconds=self._task.waited)
         return max(timedelta(seconds=self.plan.deadline) - spent, timedelta(milliseconds=1))
 
     def _attempt_timeout(self) -> timedelta:

@@ -252,6 +252,7 @@ class TaskBatch:
             created_at=self._created_at,
             traceparent=self._batch.traceparent,
             wait=wait,
+            paid=self._batch.coalesced,
         )
         # A chunk counts among the tenants' calls as many as it holds.
         weight = max(MIN_WEIGHT, plan.fairness_weight / len(positions))
@@ -259,6 +260,7 @@ class TaskBatch:
             ChunkCalls.run_chunk,
             chunk,
             task_queue=plan.task_queue,
+            schedule_to_close_timeout=self._time_left(entry),
             schedule_to_start_timeout=None if wait else options.FALLBACK_AFTER,
             start_to_close_timeout=timedelta(seconds=BEGIN_SECONDS + plan.attempt_timeout)
             + options.BACKSTOP,
@@ -269,6 +271,17 @@ class TaskBatch:
             priority=engine_priority(plan.priority, entry.tenant, weight),
         )
         return report
+
+    def _time_left(self, entry: BatchPlan) -> timedelta | None:
+        """Until the items must have ended, where that counts from the batch's start.
+
+        The chunk ends them by itself if a worker has it; what none took goes on alone, to end.
+        """
+        if not entry.strict:
+            return None
+        spent = workflow.now() - self._created_at
+        left = timedelta(seconds=entry.plan.deadline) - spent
+        return max(left, timedelta()) + options.BACKSTOP
 
     async def _settle(self, items: Items, plan: Plan, outcomes: Sequence[ItemOutcome]) -> None:
         """Count how items have ended, each once, and keep those that may be run again."""
@@ -347,7 +360,7 @@ class TaskBatch:
         await asyncio.gather(*self._running, return_exceptions=True)
         await workflow.wait_condition(workflow.all_handlers_finished)
         items.cancel_all()
-        self._tell(ended=True)
+        self._tell(ended=True, cut_off=True)
         self._log("batch_cancelled")
         if parts:
             await asyncio.gather(parts, return_exceptions=True)
@@ -385,7 +398,7 @@ class TaskBatch:
     def _tally(self) -> BatchTally:
         return self._items.tally if self._items else BatchTally()
 
-    def _tell(self, *, ended: bool = False) -> None:
+    def _tell(self, *, ended: bool = False, cut_off: bool = False) -> None:
         """Say in the Web UI, and in what GET /batches reads, how far the batch has come."""
         tally, parts = self._tally, len(self._batch.starts)
         workflow.set_current_details(
@@ -395,8 +408,11 @@ class TaskBatch:
             + (f"; part {self._batch.part + 1} of {parts}" if parts > 1 else "")
         )
         news = self._told.pending - tally.pending
-        enough = news >= max(1, tally.total // 100) or workflow.now() - self._told_at > TOLD_AFTER
-        if news and (ended or enough):
+        enough = ended or news >= max(1, tally.total // 100)
+        # The batches of coalesced tasks are many, and over in a moment: their results tell.
+        if self._batch.coalesced and not cut_off:
+            enough = False
+        if news and (enough or workflow.now() - self._told_at > TOLD_AFTER):
             self._told, self._told_at = tally, workflow.now()
             workflow.upsert_memo({MEMO_TALLY: tally})
 

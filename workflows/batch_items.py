@@ -237,10 +237,9 @@ class Items:
 
     def task(self, plan: Plan, position: int, now: datetime, begun: Begun | None = None) -> Task:
         """The item as a task of its own."""
-        if self._plans[self._chosen[position]].strict:
-            spent = (now - self._created_at).total_seconds()
-            plan = plan.model_copy(update={"deadline": max(0.001, plan.deadline - spent)})
         further: dict[str, Any] = {"plan": plan, "batch": self._batch_id}
+        if self._plans[self._chosen[position]].strict:
+            further["waited"] = max(0, (now - self._created_at).total_seconds())
         if self._batch.traceparent:
             further["traceparent"] = self._batch.traceparent
         if begun:

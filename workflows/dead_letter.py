@@ -253,6 +253,8 @@ class DeadLetter:
         task = before.model_copy(
             update={
                 "plan": None,
+                "waited": 0.0,
+                "begun": None,
                 "earlier_runs": runs_after(before.earlier_runs, self._entry.run),
             }
         )

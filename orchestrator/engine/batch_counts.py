@@ -14,6 +14,7 @@ from orchestrator.engine.batch_parts import BatchParts, Part
 from orchestrator.engine.histories import Histories
 from orchestrator.engine.listing import STATE_BY_NAME, quoted
 from orchestrator.engine.record import Recorder
+from orchestrator.engine.reports import readable
 from orchestrator.engine.rpc import engine_call
 from orchestrator.models import TaskState
 from orchestrator.routing import WORKFLOW_TYPE
@@ -66,6 +67,8 @@ class BatchCounts:
     async def _counted(self, part: Part) -> BatchTally:
         """What the part has counted, and what its chunks have told since."""
         tally = part.tally
+        if part.closed is TaskState.COMPLETED and tally.pending:
+            tally = await self._result(part) or tally
         if part.closed:
             rest = "cancelled" if part.closed is TaskState.CANCELLED else "failed"
             ended = {rest: getattr(tally, rest) + tally.pending}
@@ -76,6 +79,14 @@ class BatchCounts:
                 if tally.pending:
                     tally = tally.model_copy(update={name: getattr(tally, name) + 1})
         return tally
+
+    async def _result(self, part: Part) -> BatchTally | None:
+        """What the workflow of coalesced tasks says at its end only."""
+        event = await self._histories.closing_event(part.execution.workflow_id, 0)
+        if event is None:
+            return None
+        payloads = event.workflow_execution_completed_event_attributes.result.payloads
+        return await readable(self._client.data_converter, payloads, BatchTally)
 
     async def _with_redriven(self, lead: Part, tally: BatchTally) -> BatchTally:
         """Items that failed and were run again, counted by how they are now."""

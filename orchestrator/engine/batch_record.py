@@ -30,7 +30,7 @@ from orchestrator.batches import (
 from orchestrator.engine.histories import Histories, WorkflowNotFound, continued_run
 from orchestrator.engine.record import moment
 from orchestrator.engine.reports import readable
-from orchestrator.models import Internal, TaskRequest, TaskState
+from orchestrator.models import Internal, Task, TaskRequest, TaskState
 from orchestrator.routing import WORKFLOW_TYPE
 
 KEPT_BYTES = 64_000_000
@@ -133,7 +133,7 @@ class RunRecord:
         if batch.tasks:
             return batch.tasks[place], None
         plan = batch.plans[batch.chosen[place]]
-        return TaskRequest.model_validate_json(batch.items[place]), plan
+        return Task.model_validate_json(batch.items[place]), plan
 
     def chunk_of(self, position: int) -> str | None:
         """The activity that has the item in hand."""

@@ -9,7 +9,12 @@ from typing import Any
 
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -25,13 +30,20 @@ from orchestrator.batches import (
     item_id,
     part_id,
 )
+from orchestrator.engine import search_attributes
 from orchestrator.engine.batch_counts import BatchCounts
 from orchestrator.engine.batch_items import BatchItems, OwnStatus, Seen
 from orchestrator.engine.batch_parts import BatchParts
 from orchestrator.engine.batch_record import BatchRecords
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.listing import InvalidCursor, decoded, encoded
-from orchestrator.engine.record import MEMO_CREATED_AT, MEMO_FINGERPRINT, STATES, Recorder
+from orchestrator.engine.record import (
+    MEMO_CREATED_AT,
+    MEMO_DISPATCH,
+    MEMO_FINGERPRINT,
+    STATES,
+    Recorder,
+)
 from orchestrator.engine.rpc import engine_call
 from orchestrator.errors import (
     BatchNotFound,
@@ -39,7 +51,7 @@ from orchestrator.errors import (
     IdempotencyConflict,
     TaskNotFound,
 )
-from orchestrator.models import TaskState, TaskStatus
+from orchestrator.models import Dispatch, TaskState, TaskStatus
 from orchestrator.routing import WORKFLOW_QUEUE
 
 PAGE_BYTES = 1_500_000
@@ -52,6 +64,11 @@ _PARTS_AT_ONCE = 4
 _OPEN_PAGE = 200
 _CURSOR = b"batch:"
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_EAGERLY_ONCE: dict[str, Any] = {
+    "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
+    "id_conflict_policy": WorkflowIDConflictPolicy.FAIL,
+    "request_eager_start": True,
+}
 
 
 @dataclass(frozen=True)
@@ -106,9 +123,7 @@ class Batches:
                 parts[0],
                 static_summary=f"{total:,} tasks",
                 memo=_memo(parts[0], fingerprint),
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                request_eager_start=True,
+                **_EAGERLY_ONCE,
             )
         except WorkflowAlreadyStartedError:
             return await self.existing(batch_id, fingerprint)
@@ -125,6 +140,27 @@ class Batches:
             updated_at=created_at,
         )
         return SubmittedBatch(status, created=True)
+
+    async def start_coalesced(self, batch: Batch) -> None:
+        """Start tasks that were handed in at the same moment, as one batch of one part.
+
+        Raises:
+            EngineRefused: the engine will not have it.
+        """
+        batch_id = batch.batch_id
+        assert batch_id is not None  # noqa: S101 - whoever gathers them names it
+        pair = SearchAttributePair(search_attributes.BATCH, batch_id)
+        try:
+            await self._start(
+                batch_id,
+                batch,
+                static_summary=f"{len(batch.items):,} coalesced tasks",
+                memo=_memo(batch, None),
+                search_attributes=TypedSearchAttributes([pair]),
+                **_EAGERLY_ONCE,
+            )
+        except (RPCError, WorkflowAlreadyStartedError) as error:
+            raise EngineRefused(f"The engine refuses the task: {error.message}") from None
 
     async def _start_further(
         self, batch_id: str, parts: Sequence[Batch], total: int, fingerprint: str | None
@@ -299,7 +335,9 @@ class Batches:
             namespace=self._client.namespace,
             page_size=size,
             next_page_token=decoded(cursor),
-            query=f"WorkflowType = '{BATCH_WORKFLOW}' AND ExecutionStatus != 'ContinuedAsNew'",
+            # Single tasks that were coalesced are found by their batch, and are no batch to anybody.
+            query=f"WorkflowType = '{BATCH_WORKFLOW}' AND ExecutionStatus != 'ContinuedAsNew'"
+            f" AND {search_attributes.BATCH.name} IS NULL",
         )
         async with engine_call(self._deadline):
             answer = await self._client.workflow_service.list_workflow_executions(
@@ -314,13 +352,17 @@ class Batches:
         batches = tuple(each for each in found if each is not None)
         return BatchPage(batches=batches, next_cursor=encoded(answer.next_page_token))
 
-    async def pending(self) -> int:
-        """How many items of all open batches have not ended, by the engine's lists."""
+    async def pending(self) -> tuple[int, int]:
+        """How many items of open batches have not ended, by the engine's lists.
+
+        Returns:
+            All of them, and those among them that were handed in as single tasks.
+        """
         query = f"WorkflowType = '{BATCH_WORKFLOW}' AND ExecutionStatus = 'Running'"
         request = ListWorkflowExecutionsRequest(
             namespace=self._client.namespace, page_size=_OPEN_PAGE, query=query
         )
-        total = 0
+        total = coalesced = 0
         async with engine_call(self._deadline):
             while True:
                 answer = await self._client.workflow_service.list_workflow_executions(
@@ -328,9 +370,12 @@ class Batches:
                 )
                 for info in answer.executions:
                     memo = await self._recorder.memo(info.memo)
-                    total += BatchTally.model_validate(memo.get(MEMO_TALLY, {})).pending
+                    pending = BatchTally.model_validate(memo.get(MEMO_TALLY, {})).pending
+                    total += pending
+                    if memo.get(MEMO_DISPATCH) == Dispatch.COALESCED:
+                        coalesced += pending
                 if not answer.next_page_token:
-                    return total
+                    return total, coalesced
                 request.next_page_token = answer.next_page_token
 
     async def _listed(self, batch_id: str) -> BatchStatus | None:
@@ -383,6 +428,8 @@ def _memo(part: Batch, fingerprint: str | None) -> dict[str, Any]:
         memo[MEMO_CREATED_AT] = part.created_at.isoformat()
     if part.part == 0:
         memo[MEMO_STARTS] = list(part.starts)
+    if part.coalesced:
+        memo[MEMO_DISPATCH] = Dispatch.COALESCED
     if fingerprint is not None:
         memo[MEMO_FINGERPRINT] = fingerprint
     return memo

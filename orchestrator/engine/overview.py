@@ -45,6 +45,8 @@ class Snapshot:
     queues: Mapping[str, QueueState] = field(default_factory=dict)
     batch_items: int = 0
     """Items of open batches that have not ended."""
+    coalesced: int = 0
+    """Those of them that were handed in as single tasks."""
     dead_letters: int = 0
     dead_letters_as_of: float = float("-inf")
 
@@ -60,8 +62,11 @@ class Snapshot:
 
     @cached_property
     def waiting(self) -> int:
-        """Waiting calls of all agents."""
-        return self.backlog.total()
+        """What counts against the bounded queue.
+
+        Waiting calls of all agents; a coalesced task counts until it has ended.
+        """
+        return self.backlog.total() + self.coalesced
 
     @property
     def backlog(self) -> Counter[int]:
@@ -145,7 +150,7 @@ class Overview:
             if last.reachable:
                 log.warning("engine_unreachable", error=str(error))
             return replace(last, reachable=False)
-        return Snapshot(True, now, counts, queues, batch_items, *dead_letters)
+        return Snapshot(True, now, counts, queues, *batch_items, *dead_letters)
 
     async def _count_dead_letters(self, last: Snapshot, now: float) -> tuple[int, float]:
         """How many there are, and when that was."""

@@ -68,6 +68,20 @@ class Submitted:
     status: TaskStatus
     created: bool
 
+    @classmethod
+    def of(
+        cls, task_id: str, agent: str | None, created_at: datetime, *, created: bool
+    ) -> "Submitted":
+        """The answer to a submission, the same however often it is repeated."""
+        status = TaskStatus(
+            task_id=task_id,
+            status=TaskState.QUEUED,
+            agent=agent,
+            created_at=created_at,
+            updated_at=created_at,
+        )
+        return cls(status, created)
+
 
 class Tasks:
     """The engine's tasks, each call bounded by ``rpc_timeout`` seconds.
@@ -132,7 +146,7 @@ class Tasks:
             return await self.existing(task_id, fingerprint)
         except RPCError as error:
             raise EngineRefused(f"The engine refuses the task: {error.message}") from None
-        return Submitted(_accepted(task_id, plan.agent, created_at), created=True)
+        return Submitted.of(task_id, plan.agent, created_at, created=True)
 
     async def existing(self, task_id: str, fingerprint: str | None) -> Submitted:
         """The answer that the task got when it was submitted first.
@@ -147,7 +161,7 @@ class Tasks:
         if fingerprint is None or memo.get(MEMO_FINGERPRINT) != fingerprint:
             raise IdempotencyConflict(task_id)
         head = await self._recorder.head(info)
-        return Submitted(_accepted(task_id, head.agent, head.created_at), created=False)
+        return Submitted.of(task_id, head.agent, head.created_at, created=False)
 
     async def status(self, task_id: str, wait: float = 0) -> TaskStatus:
         """The task's status; with ``wait`` seconds, as soon as it has ended, or then.
@@ -320,17 +334,6 @@ def _memo(plan: Plan, created_at: datetime, fingerprint: str | None) -> dict[str
     if fingerprint is not None:
         memo[MEMO_FINGERPRINT] = fingerprint
     return memo
-
-
-def _accepted(task_id: str, agent: str | None, created_at: datetime) -> TaskStatus:
-    """The answer to a submission, the same however often it is repeated."""
-    return TaskStatus(
-        task_id=task_id,
-        status=TaskState.QUEUED,
-        agent=agent,
-        created_at=created_at,
-        updated_at=created_at,
-    )
 
 
 def summary(task: TaskRequest, plan: Plan) -> str:
