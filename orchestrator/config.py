@@ -218,14 +218,14 @@ class PriorityQueue(Section):
 class Coalescing(Section):
     """``coalescing``: how tasks of rules with ``dispatch: coalesced`` are gathered.
 
-    ``window`` is how long the first of them waits for others while earlier ones are being started;
-    with nothing being started they wait for nobody. ``max_tasks`` bounds what is started together,
-    ``max_starts`` how many such starts are under way at once.
+    While earlier ones are being started they are gathered for ``window`` seconds, or until there
+    are ``max_tasks``; with nothing being started they wait for nobody. A process has ``max_starts``
+    under way at once, and who comes before a group has its turn goes with it.
     """
 
     window: Annotated[float, Field(ge=0, le=1)] = 0.005
     max_tasks: Annotated[int, Field(ge=1, le=5000)] = 500
-    max_starts: Annotated[int, Field(ge=1, le=100)] = 2
+    max_starts: Annotated[int, Field(ge=1, le=100)] = 1
 
 
 class RateLimiting(Section):

@@ -134,19 +134,32 @@ class BatchItems:
         self._recorder = Recorder(client.data_converter)
         self._deadline = timedelta(seconds=rpc_timeout)
 
-    async def item(self, batch_id: str, position: int) -> Seen:
-        """One item.
+    async def item(self, batch_id: str, position: int, lead: Part | None = None) -> Seen:
+        """One item, by the first part of its batch where that is known.
 
         Raises:
             BatchNotFound: no such batch.
             TaskNotFound: no such item in it.
         """
-        part = await self._parts.holding(batch_id, position)
+        if settled := self._settled(batch_id, position):
+            return settled
+        part = await self._parts.holding(batch_id, position, lead)
         told = (await self._told(part, [position])).get(position) if part else None
         seen = await self._seen(part, told) if part and told else None
         if seen is None:
             raise TaskNotFound(item_id(batch_id, position))
         return seen
+
+    def _settled(self, batch_id: str, position: int) -> Seen | None:
+        """One whose end is known here, and will stay so: it costs no call to the engine."""
+        part = self._parts.seen(batch_id)
+        if part is None or position not in part.positions:
+            return None
+        known = self._records.settled(part.execution.run_id, position)
+        if known is None:
+            return None
+        record, recorded = known
+        return Seen(_status(part, Told(position, record, recorded.state, recorded=recorded)))
 
     async def outcomes(
         self, parts: Iterable[Part], positions: Iterable[int], most_bytes: int

@@ -1,7 +1,13 @@
-"""The workflows that a batch is made of, as the engine describes them."""
+"""The workflows that a batch is made of, as the engine describes them.
+
+What has ended is described once and kept for a while, so that the results of a finished batch cost
+no call to the engine.
+"""
 
 import asyncio
+import time
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +36,12 @@ from orchestrator.engine.record import MEMO_CREATED_AT, STATES, Recorder, moment
 from orchestrator.engine.reports import readable
 from orchestrator.errors import BatchNotFound
 from orchestrator.models import Internal, TaskState
+
+KEPT_PARTS = 1000
+RECENT_SECONDS = 0.05
+"""What is told of single items may be so old: many are asked for at once, and often."""
+KEPT_SECONDS = 60.0
+"""So long a closed workflow is not asked for again: only an operator's reset can reopen it."""
 
 M = TypeVar("M", bound=Internal)
 _SCHEDULED = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
@@ -143,6 +155,9 @@ class BatchParts:
         self._records = records
         self._converter = converter
         self._recorder = Recorder(converter)
+        self._kept: OrderedDict[str, tuple[Part, float]] = OrderedDict()
+        """The parts that were described last, each with when that was."""
+        self._asking: dict[str, asyncio.Task[Part]] = {}
 
     async def all(self, batch_id: str) -> list[Part]:
         """Every part; without those that the engine has deleted already."""
@@ -160,9 +175,9 @@ class BatchParts:
             raise BatchNotFound(batch_id)
         return part
 
-    async def holding(self, batch_id: str, position: int) -> Part | None:
-        """The part that has an item; None if there is no such item."""
-        part: Part | None = await self.lead(batch_id)
+    async def holding(self, batch_id: str, position: int, lead: Part | None = None) -> Part | None:
+        """The part that has an item, by the first part; None if there is no such item."""
+        part: Part | None = lead or await self._recent(batch_id)
         assert part is not None  # noqa: S101 - or it would have been raised
         number = bisect_right(part.starts, position) - 1
         if number > 0:
@@ -182,7 +197,38 @@ class BatchParts:
         payloads = chunk.heartbeat_details.payloads
         return await readable(self._converter, payloads, kind) if payloads else None
 
+    async def _recent(self, batch_id: str) -> Part:
+        """The first part, as it was described a moment ago; who asks meanwhile is answered too."""
+        part, at = self._kept.get(batch_id, (None, 0.0))
+        if part is not None and at > time.monotonic() - RECENT_SECONDS:
+            return part
+        asking = self._asking.get(batch_id)
+        if asking is None:
+            asking = self._asking[batch_id] = asyncio.create_task(self.lead(batch_id))
+            asking.add_done_callback(lambda _: self._asking.pop(batch_id))
+        return await asyncio.shield(asking)
+
+    def seen(self, batch_id: str) -> Part | None:
+        """The first part as it was described last; asks nobody."""
+        part, at = self._kept.get(batch_id, (None, 0.0))
+        return part if at > time.monotonic() - KEPT_SECONDS else None
+
     async def _part(self, batch_id: str, number: int, first: int) -> Part | None:
+        workflow_id = part_id(batch_id, number)
+        part = self.seen(workflow_id)
+        if part is None or not part.closed:
+            part = await self._described(batch_id, number, first)
+            if part is not None:
+                self._keep(workflow_id, part)
+        return part
+
+    def _keep(self, workflow_id: str, part: Part) -> None:
+        self._kept[workflow_id] = part, time.monotonic()
+        self._kept.move_to_end(workflow_id)
+        while len(self._kept) > KEPT_PARTS:
+            self._kept.popitem(last=False)
+
+    async def _described(self, batch_id: str, number: int, first: int) -> Part | None:
         try:
             described = await self._histories.describe(part_id(batch_id, number))
             info = described.workflow_execution_info

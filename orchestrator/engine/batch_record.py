@@ -7,13 +7,15 @@ it is remembered which items it tells of, so that nothing is read again in vain.
 import asyncio
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
 from pydantic import BaseModel, RootModel
 from temporalio.api.common.v1 import Payload, WorkflowExecution
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import DataConverter
 
@@ -48,6 +50,14 @@ _CLOSING = {
 }
 _CHUNK_ENDED = {
     f"activity_task_{end}_event_attributes" for end in ("failed", "timed_out", "canceled")
+}
+
+_WORKFLOW_TASKS = {
+    EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED,
 }
 
 M = TypeVar("M", bound=BaseModel)
@@ -110,6 +120,8 @@ class RunRecord:
     cancelled: dict[int, datetime] = field(default_factory=dict)
     chunks: dict[int, tuple[str, frozenset[int]]] = field(default_factory=dict)
     size: int = 0
+    token: bytes = b""
+    """Where to go on following it."""
     _index: dict[int, int] | None = None
 
     @property
@@ -179,16 +191,58 @@ class BatchRecords:
         Raises:
             WorkflowNotFound: no such run.
         """
-        run_id = execution.run_id
+        record = self._kept.get(execution.run_id)
+        if record is not None and (record.closed or record.known >= last):
+            self._kept.move_to_end(execution.run_id)
+            return record
+        async with self._turn(execution.run_id):
+            return await self._read(execution, last)
+
+    @asynccontextmanager
+    async def _turn(self, run_id: str) -> AsyncIterator[None]:
+        """One at a time reads a run."""
         lock, users = self._turns.get(run_id, (asyncio.Lock(), 0))
         self._turns[run_id] = lock, users + 1
         try:
             async with lock:
-                return await self._read(execution, last)
+                yield
         finally:
             lock, users = self._turns.pop(run_id)
             if users > 1:
                 self._turns[run_id] = lock, users - 1
+
+    def settled(self, run_id: str, position: int) -> tuple["RunRecord", Recorded] | None:
+        """How an item of a run ended for good, if that is known here; asks nobody."""
+        record = self._kept.get(run_id)
+        recorded = record.outcomes.get(position) if record else None
+        if record is None or recorded is None or recorded.dead_letter:
+            return None
+        return record, recorded
+
+    async def follow(self, execution: WorkflowExecution, seconds: float) -> bool:
+        """Take in what the run records next; whether it recorded anything for so long.
+
+        Raises:
+            WorkflowNotFound: no such run.
+        """
+        run_id = execution.run_id
+        record = self._kept.get(run_id) or RunRecord()
+        if record.closed:
+            return False
+        found = await self._histories.news(execution, record.token, seconds)
+        if found is None:
+            return False
+        events, token = found
+        async with self._turn(run_id):
+            record = self._kept.get(run_id) or record
+            for event in events:
+                # Workflow tasks tell nothing, and those that are yet to be done may change.
+                if event.event_id > record.known and event.event_type not in _WORKFLOW_TASKS:
+                    await self._take(record, event)
+                    record.known = event.event_id
+            record.token = token
+            self._keep(run_id, record)
+        return True
 
     async def find(
         self, execution: WorkflowExecution, last: int, positions: Iterable[int]

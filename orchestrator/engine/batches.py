@@ -35,6 +35,7 @@ from orchestrator.engine.batch_counts import BatchCounts
 from orchestrator.engine.batch_items import BatchItems, OwnStatus, Seen
 from orchestrator.engine.batch_parts import BatchParts
 from orchestrator.engine.batch_record import BatchRecords
+from orchestrator.engine.batch_watches import BatchWatches
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.listing import InvalidCursor, decoded, encoded
 from orchestrator.engine.record import (
@@ -94,6 +95,7 @@ class Batches:
         records = BatchRecords(self._histories, client.data_converter)
         self._parts = BatchParts(self._histories, records, client.data_converter)
         self._items = BatchItems(client, self._parts, records, own, rpc_timeout)
+        self._watches = BatchWatches(self._parts, records)
         self._counts = BatchCounts(client, self._parts, self._histories, rpc_timeout)
 
     async def submit(
@@ -269,16 +271,16 @@ class Batches:
         Raises:
             TaskNotFound: no such batch, or no such item in it.
         """
-        end, pause = time.monotonic() + wait, _SHORTEST_PAUSE
+        end, pause, left = time.monotonic() + wait, _SHORTEST_PAUSE, wait
         while True:
             try:
-                seen = await self._items.item(batch_id, position)
+                lead = await self._watches.next(batch_id, min(pause, left)) if left > 0 else None
+                seen = await self._items.item(batch_id, position, lead)
             except BatchNotFound:
                 raise TaskNotFound(item_id(batch_id, position)) from None
             left = end - time.monotonic()
             if seen.own or seen.status.status.is_final or left <= 0:
                 return seen
-            await asyncio.sleep(min(pause, left))
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     async def outcomes(self, batch_id: str, positions: Iterable[int]) -> dict[int, TaskStatus]:
@@ -335,7 +337,7 @@ class Batches:
             namespace=self._client.namespace,
             page_size=size,
             next_page_token=decoded(cursor),
-            # Single tasks that were coalesced are found by their batch, and are no batch to anybody.
+            # Tasks that were coalesced are found by their batch, and are no batch to anybody.
             query=f"WorkflowType = '{BATCH_WORKFLOW}' AND ExecutionStatus != 'ContinuedAsNew'"
             f" AND {search_attributes.BATCH.name} IS NULL",
         )

@@ -5,7 +5,7 @@ run its latest is meant.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 from temporalio.api.common.v1 import WorkflowExecution
@@ -87,6 +87,39 @@ class Histories:
             for event in reversed(newest):
                 if event.event_id <= last:
                     yield event
+
+    async def news(
+        self, execution: WorkflowExecution, token: bytes, seconds: float
+    ) -> tuple[Sequence[HistoryEvent], bytes] | None:
+        """The events of one run since those that an earlier call told of; waits for some.
+
+        Args:
+            execution: with its run.
+            token: of the earlier call; without one, all events are told.
+            seconds: to wait.
+
+        Returns:
+            The events and the token for the next call, empty once the run has ended; None where
+            nothing happened for so long. The last may be of a workflow task that is yet to become
+            something else.
+        """
+        request = GetWorkflowExecutionHistoryRequest(
+            namespace=self._client.namespace,
+            execution=execution,
+            maximum_page_size=_PAGE_EVENTS,
+            next_page_token=token,
+            wait_new_event=True,
+            skip_archival=True,
+        )
+        deadline = self._deadline + timedelta(seconds=seconds)
+        try:
+            async with asyncio.timeout(seconds), engine_call(deadline):
+                answer = await self._history(request, deadline)
+        except TimeoutError:
+            return None
+        except RPCError as error:
+            raise _absent(error, execution) from None
+        return answer.history.events, answer.next_page_token
 
     async def runs(self, execution: WorkflowExecution) -> list[str]:
         """The run and those that it carries on by continue-as-new, the latest first.

@@ -1,0 +1,44 @@
+"""Waiting for items of a batch: however many wait, the engine is asked once for all of them."""
+
+import asyncio
+
+from orchestrator.engine.batch_parts import BatchParts, Part
+from orchestrator.engine.batch_record import BatchRecords
+from orchestrator.engine.histories import WorkflowNotFound
+from orchestrator.errors import BatchNotFound
+
+
+class BatchWatches:
+    """The watches of all batches that somebody waits for; each lasts until there is news."""
+
+    def __init__(self, parts: BatchParts, records: BatchRecords) -> None:
+        self._parts = parts
+        self._records = records
+        self._watches: dict[str, asyncio.Task[Part]] = {}
+
+    async def next(self, batch_id: str, seconds: float) -> Part:
+        """The batch's first part, once it has recorded something new, or after so many seconds.
+
+        Who joins others that wait already is answered with them.
+
+        Raises:
+            BatchNotFound: no such batch.
+            EngineUnavailable: the engine does not answer.
+        """
+        watch = self._watches.get(batch_id)
+        if watch is None:
+            watch = self._watches[batch_id] = asyncio.create_task(self._watch(batch_id, seconds))
+            watch.add_done_callback(lambda _: self._watches.pop(batch_id))
+        return await asyncio.shield(watch)
+
+    async def _watch(self, batch_id: str, seconds: float) -> Part:
+        part = self._parts.seen(batch_id) or await self._parts.lead(batch_id)
+        if part.closed:
+            return part
+        try:
+            if await self._records.follow(part.execution, seconds):
+                return part
+        except WorkflowNotFound:
+            raise BatchNotFound(batch_id) from None
+        # What a chunk has done while it is under way, only the engine's description tells.
+        return await self._parts.lead(batch_id)
