@@ -222,17 +222,18 @@ class TaskBatch:
         self, items: Items, entry: BatchPlan, positions: tuple[int, ...]
     ) -> tuple[Plan, ChunkReport]:
         """The report of the first of the plan's agents that takes calls, and the plan it is of."""
-        plans = [led_by(entry.plan, place) for place in range(len(entry.plan.routes))]
-        for plan in plans:
+        routes = range(len(entry.plan.routes)) if entry.plan.fallbacks else ()
+        choices = [(led_by(entry.plan, place), False) for place in routes]
+        for plan, wait in (*choices, (entry.plan, True)):
             try:
-                wait = len(plans) == 1
                 return plan, await self._call_chunk(items, entry, plan, positions, wait=wait)
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
                 if not failures.read(error).unavailable:
                     return plan, _all_alone(plan, positions)
-        return entry.plan, await self._call_chunk(items, entry, entry.plan, positions, wait=True)
+        # It was waited for, as long as there was time.
+        return entry.plan, _all_alone(entry.plan, positions)
 
     async def _call_chunk(
         self,

@@ -203,10 +203,19 @@ class BatchParts:
         if part is not None and at > time.monotonic() - RECENT_SECONDS:
             return part
         asking = self._asking.get(batch_id)
-        if asking is None:
+        if asking is None or asking.done():
             asking = self._asking[batch_id] = asyncio.create_task(self.lead(batch_id))
-            asking.add_done_callback(lambda _: self._asking.pop(batch_id))
+            asking.add_done_callback(lambda ended: self._asked(batch_id, ended))
         return await asyncio.shield(asking)
+
+    def _asked(self, batch_id: str, ended: asyncio.Task[Part]) -> None:
+        if self._asking.get(batch_id) is ended:
+            del self._asking[batch_id]
+
+    def forget(self, batch_id: str) -> None:
+        """What is known is out of date: something was ordered."""
+        self._kept.pop(batch_id, None)
+        self._asking.pop(batch_id, None)
 
     def seen(self, batch_id: str) -> Part | None:
         """The first part as it was described last; asks nobody."""

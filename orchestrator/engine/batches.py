@@ -412,6 +412,7 @@ class Batches:
             workflow_id = part.execution.workflow_id if part else batch_id
             handle = self._client.get_workflow_handle(workflow_id)
             await self._tell(handle.signal, CANCEL_ITEMS, [position])
+            self._parts.forget(batch_id)
         return await self.item(batch_id, position)
 
     async def _tell(self, order: Any, *arguments: Any) -> None:

@@ -197,7 +197,8 @@ def test_a_deadline_that_was_asked_for_counts_from_the_start_of_the_batch() -> N
     items = items_of(batch(0, 1, plans=plans))
     soon, late = CREATED_AT + timedelta(seconds=20), CREATED_AT + timedelta(seconds=90)
     tasks = [items.task(plan(deadline=60), *at) for at in ((0, soon), (0, late), (1, late))]
-    assert [40, 0.001, 60] == [each.plan.deadline for each in tasks if each.plan]
+    assert [60, 60, 60] == [each.plan.deadline for each in tasks if each.plan]
+    assert [20, 90, 0] == [each.waited for each in tasks]
 
 
 def test_the_plan_of_an_agent_is_one_that_calls_it() -> None:
