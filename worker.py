@@ -89,7 +89,16 @@ async def work(settings: Settings) -> None:
             SharedBuckets.of(settings),
         )
         calls = AgentCalls(pools, transport, headers)
-        chunks = ChunkCalls(Means(pools, transport, headers, limits, Buckets(shared)))
+        chunks = ChunkCalls(
+            Means(
+                pools,
+                transport,
+                headers,
+                limits,
+                Buckets(shared),
+                grace_seconds=settings.temporal.shutdown_grace,
+            )
+        )
         fleet = FleetView(
             Fleet(client, settings.temporal.rpc_timeout), fleet_config(settings), name
         )

@@ -5,9 +5,10 @@ import contextlib
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pydantic_core import from_json, to_json
 from temporalio import activity
@@ -70,6 +71,8 @@ class Means:
     limits: RateLimits
     buckets: Buckets
     chance: Callable[[], float] = random.random
+    grace_seconds: float = 30.0
+    """What calls in flight may take once the worker is to stop."""
     sizes: dict[str, float] = field(default_factory=dict)
     """Bytes of the largest of each agent's latest answers."""
 
@@ -97,6 +100,9 @@ class Course:
         items = zip(chunk.positions, chunk.items, strict=True)
         self._pending = deque(each for each in items if each[0] not in known)
         self._in_flight: dict[int, str] = {}
+        self._callers: dict[int, asyncio.Task[Any] | None] = {}
+        """Who makes, or made, the call of each item."""
+        self._cut_off: set[int] = set()
         self._is_full = False
         self._since = time.monotonic()
         self._until = self._since + BEGIN_SECONDS
@@ -107,6 +113,19 @@ class Course:
     def rest(self) -> tuple[int, ...]:
         """Positions of the items that are in flight or yet to begin."""
         return tuple(sorted([*self._in_flight, *(position for position, _ in self._pending)]))
+
+    def drop(self, positions: Collection[int]) -> None:
+        """Cut off the calls of these items, and begin none for them; they end as cancelled."""
+        unwanted = set(positions)
+        for position in unwanted & self._in_flight.keys() - self._cut_off:
+            if caller := self._callers.get(position):
+                self._cut_off.add(position)
+                caller.cancel()
+        dropped = [each for each in self._pending if each[0] in unwanted]
+        for each in dropped:
+            self._pending.remove(each)
+        for position in (*self._ledger.withdraw(unwanted), *(each[0] for each in dropped)):
+            self._cancelled(position)
 
     async def run(self) -> None:
         """Make the calls, in the slot of this activity and in as many others as are free."""
@@ -160,13 +179,21 @@ class Course:
 
     async def _call(self, position: int, item: str) -> None:
         self._in_flight[position] = item
+        self._callers[position] = task = asyncio.current_task()
         timeout = self._timeout()
-        if timeout <= 0:
-            self._fail(position, DEADLINE_EXCEEDED, self._too_late(), dead_letter=True)
-        elif await self._may_call():
-            await self._attempt(position, item, timeout)
-        else:
-            self._put_back(position)
+        try:
+            if timeout <= 0:
+                self._fail(position, DEADLINE_EXCEEDED, self._too_late(), dead_letter=True)
+            elif await self._may_call():
+                await self._attempt(position, item, timeout)
+            else:
+                self._put_back(position)
+        except asyncio.CancelledError:
+            # The whole chunk may be cut off at the same time.
+            if position not in self._cut_off or (task and task.uncancel()):
+                raise
+            self._in_flight.pop(position)
+            self._cancelled(position)
         if self._ledger.overflows:
             await self._ledger.flush()
 
@@ -325,6 +352,12 @@ class Course:
             seconds=attempt.seconds if attempt else None,
         )
         self._end(outcome, OUTCOME_BYTES + len(text.encode()))
+
+    def _cancelled(self, position: int) -> None:
+        outcome = ItemOutcome(position=position, state=TaskState.CANCELLED, at=datetime.now(UTC))
+        self._ledger.end(outcome, OUTCOME_BYTES)
+        # Whoever has cancelled it looks whether it has ended.
+        activity.heartbeat(self._ledger.known())
 
     def _end(self, outcome: ItemOutcome, size: int) -> None:
         self._in_flight.pop(outcome.position)

@@ -1,6 +1,7 @@
 """What is known of a chunk's items: in its report and heartbeats, and in signals beside them."""
 
 import asyncio
+from collections.abc import Collection
 
 from pydantic_core import to_json
 from temporalio import activity
@@ -61,6 +62,13 @@ class Ledger:
     def go_on(self, unfinished: Unfinished) -> None:
         """An item is to go on as a task of its own."""
         self._unfinished.append(unfinished)
+
+    def withdraw(self, positions: Collection[int]) -> list[int]:
+        """Let none of these items go on; those that were to."""
+        found = [each for each in self._unfinished if each.position in positions]
+        for each in found:
+            self._unfinished.remove(each)
+        return [each.position for each in found]
 
     async def flush(self) -> None:
         """Send the outcomes that the report has no room for, in signals of a size they may have."""

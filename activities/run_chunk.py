@@ -16,6 +16,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.call_agent import HEARTBEAT_SECONDS, LOOK_AGAIN_SECONDS, UNAVAILABLE
+from activities.chunk_cancellation import Cancellable, is_cancel_requested
 from activities.chunk_course import Course, Means
 from activities.chunk_report import Ledger
 from orchestrator.batches import RUN_CHUNK, Chunk, ChunkReport, Unfinished
@@ -39,7 +40,8 @@ class ChunkCalls:
     async def run_chunk(self, chunk: Chunk) -> ChunkReport:
         """Call the agent once for each item; what was not begun comes back as ``left``.
 
-        When it is cancelled, the calls in flight are cut off, and the report says so.
+        Items that are cancelled meanwhile are left off, and their calls cut off; so are all when
+        the batch is cancelled, and the report says so.
 
         Raises:
             ApplicationError: of type AgentUnavailable where nothing could be begun.
@@ -48,17 +50,18 @@ class ChunkCalls:
         # The other dispatches left no word: their worker was lost.
         lost = activity.info().attempt - 1 - ledger.waits
         course = Course(self._means, chunk, ledger, lost)
+        cancellable = Cancellable(chunk, course, self._means.grace_seconds)
         if lost > MOST_LOST:
             for position in course.rest:
                 ledger.go_on(Unfinished(position=position, progress=Progress()))
             return ledger.known()
         try:
             async with _heartbeats(ledger):
-                await course.run()
+                await cancellable.run()
                 await ledger.flush()
         except asyncio.CancelledError:
             await ledger.flush()
-            if _is_wanted():
+            if cancellable.everything:
                 return ledger.known(cancelled=course.rest)
             return ledger.known(left=course.rest)
         except Exception:
@@ -66,7 +69,8 @@ class ChunkCalls:
             activity.heartbeat(ledger.known())
             raise
         refusal = course.refusal
-        if refusal and not course.begun:
+        # What the engine was asked to cancel it lets come no more.
+        if refusal and not course.begun and course.rest and not is_cancel_requested():
             # A rate is waited for, whichever other agents there are.
             wait = chunk.wait or refusal.blocked_by is BlockedBy.RATE_LIMIT
             if wait or ledger.is_empty:
@@ -89,12 +93,6 @@ def _come_again(ledger: Ledger, refusal: AgentUnavailable, *, wait: bool) -> App
         non_retryable=not wait,
         next_retry_delay=timedelta(seconds=pause),
     )
-
-
-def _is_wanted() -> bool:
-    """Whether the chunk is cut off by somebody's wish, rather than because its worker ends."""
-    details = activity.cancellation_details()
-    return details is not None and details.cancel_requested
 
 
 @asynccontextmanager

@@ -29,7 +29,9 @@ RUN_CHUNK = "run_chunk"
 RECORD = "record"
 """The signal by which a chunk hands over outcomes that its result has no room for: ChunkReport."""
 CANCEL_ITEMS = "cancel_items"
-"""The signal that cancels items which have not been begun: a list of positions."""
+"""The signal that cancels items: a list of positions."""
+UNWANTED = "unwanted"
+"""The query by which a chunk asks which of its positions are cancelled: answered by Unwanted."""
 RELEASE = "release"
 """The signal that lets a further part of a batch begin."""
 
@@ -195,7 +197,8 @@ class Chunk(Internal):
     """The argument of activity run_chunk: items of one plan.
 
     ``wait`` says what to do while the agent is not available: wait for it, or give them back.
-    ``paid`` says that the agent's rate limit has let each of them pass already.
+    ``paid`` says that the agent's rate limit has let each of them pass already. ``asks`` says that
+    items of the batch were cancelled before, so that the chunk asks by itself which are.
     """
 
     batch_id: str
@@ -207,6 +210,14 @@ class Chunk(Internal):
     traceparent: str | None = None
     wait: bool = True
     paid: bool = False
+    asks: bool = False
+
+
+class Unwanted(Internal):
+    """Which items of a chunk are cancelled, if not ``everything``."""
+
+    everything: bool = False
+    positions: tuple[int, ...] = ()
 
 
 class ItemOutcome(Internal):
@@ -256,6 +267,12 @@ class ChunkReport(Internal):
     cancelled: tuple[int, ...] = ()
     recorded: tuple[int, ...] = ()
     waits: int = 0
+
+    @property
+    def known(self) -> set[int]:
+        """Positions of the items that the chunk is done with."""
+        ended = {each.position for each in self.outcomes}
+        return ended.union(self.recorded, (each.position for each in self.unfinished))
 
 
 class Parts(Internal):

@@ -29,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
         MEMO_TALLY,
         RECORD,
         RELEASE,
+        UNWANTED,
         Batch,
         BatchPlan,
         BatchTally,
@@ -37,6 +38,7 @@ with workflow.unsafe.imports_passed_through():
         ItemOutcome,
         Parts,
         Unfinished,
+        Unwanted,
         item_id,
     )
     from orchestrator.engine import search_attributes
@@ -49,6 +51,7 @@ with workflow.unsafe.imports_passed_through():
     from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, led_by
     from orchestrator.telemetry.logging import get_logger
     from workflows import failures, options
+    from workflows.batch_cancellation import UnderWay, told_before
     from workflows.batch_items import Items
     from workflows.batch_parts import follow
     from workflows.dead_letter import bury_as
@@ -83,6 +86,7 @@ class TaskBatch:
         self._told_at = workflow.now()
         self._unwanted: list[int] = []
         """Positions that were cancelled before the items were known."""
+        self._under_way = UnderWay()
         self._released = False
 
     @workflow.run
@@ -212,9 +216,10 @@ class TaskBatch:
                 items.end(position, TaskState.CANCELLED)
             await self._settle(items, plan, report.outcomes)
         except FailureError as error:
-            # Cancelled before it was begun: what remains is counted at the end.
+            # Cancelled before it was begun: what is still wanted waits anew.
             if not is_cancelled_exception(error):
                 raise
+            items.give_back(chosen, positions)
         finally:
             items.chunk_ended(chosen)
 
@@ -230,6 +235,8 @@ class TaskBatch:
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
+                if report := told_before(plan, positions, error):
+                    return plan, report
                 if not failures.read(error).unavailable:
                     return plan, _all_alone(plan, positions)
         # It was waited for, as long as there was time.
@@ -254,10 +261,11 @@ class TaskBatch:
             traceparent=self._batch.traceparent,
             wait=wait,
             paid=self._batch.coalesced,
+            asks=self._under_way.chunks_ask,
         )
         # A chunk counts among the tenants' calls as many as it holds.
         weight = max(MIN_WEIGHT, plan.fairness_weight / len(positions))
-        report: ChunkReport = await workflow.execute_activity_method(
+        handle = workflow.start_activity_method(
             ChunkCalls.run_chunk,
             chunk,
             task_queue=plan.task_queue,
@@ -271,7 +279,7 @@ class TaskBatch:
             summary=f"{len(positions)} x POST {plan.endpoint}",
             priority=engine_priority(plan.priority, entry.tenant, weight),
         )
-        return report
+        return await self._under_way.report(handle, positions)
 
     def _time_left(self, entry: BatchPlan) -> timedelta | None:
         """Until the items must have ended, where that counts from the batch's start.
@@ -333,6 +341,7 @@ class TaskBatch:
     async def _go_alone(self, items: Items, plan: Plan, position: int, begun: Begun | None) -> None:
         """Carry out an item as a task of its own, under its id."""
         task = items.task(plan, position, workflow.now(), begun)
+        self._under_way.goes_alone(position)
         state = TaskState.FAILED
         try:
             await workflow.execute_child_workflow(
@@ -352,6 +361,7 @@ class TaskBatch:
         except (ChildWorkflowError, asyncio.CancelledError) as error:
             if is_cancelled_exception(error):
                 state = TaskState.CANCELLED
+        self._under_way.has_ended(position)
         items.end(position, state)
 
     async def _cut_off(self, items: Items, parts: asyncio.Task[BatchTally] | None) -> None:
@@ -374,16 +384,22 @@ class TaskBatch:
             await self._settle(items, plan, report.outcomes)
 
     @workflow.signal(name=CANCEL_ITEMS)
-    def cancel_items(self, positions: list[int]) -> None:
-        """Cancel items that are not under way; one that is under way ends as it will.
-
-        A chunk gives back what it has not begun; of that none is begun again.
-        """
-        if self._items is None:
+    async def cancel_items(self, positions: list[int]) -> None:
+        """Cancel items; calls of theirs that are in flight are cut off."""
+        items = self._items
+        if items is None:
             self._unwanted += positions
             return
-        self._items.cancel(positions)
+        items.cancel(positions)
         self._tell()
+        await self._under_way.cancel(items, positions)
+
+    @workflow.query(name=UNWANTED)
+    def unwanted(self, positions: list[int]) -> Unwanted:
+        """Which of these items, which a chunk has in hand, are cancelled."""
+        found = self._items.unwanted_among(positions) if self._items else ()
+        everything = workflow.cancellation_reason() is not None
+        return Unwanted(everything=everything, positions=found)
 
     @workflow.signal(name=RELEASE)
     def release(self) -> None:

@@ -208,8 +208,12 @@ class Items:
         self.tally = self.tally.model_copy(update=ended)
         return True
 
+    def unwanted_among(self, positions: Iterable[int]) -> tuple[int, ...]:
+        """Those of the items under way that are cancelled."""
+        return tuple(position for position in positions if position in self._unwanted)
+
     def cancel(self, positions: Iterable[int]) -> None:
-        """End those that are not under way; of the others what is given back is not begun again."""
+        """End those that are not under way; the others once what has them in hand says so."""
         for position in positions:
             if position in self._under_way:
                 self._unwanted.add(position)

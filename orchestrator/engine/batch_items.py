@@ -337,6 +337,8 @@ def _in_hand(
         return Told(position, record, TaskState.RUNNING)
     if is_started(activity):
         return Told(position, record, TaskState.RUNNING, moment(activity.last_started_time))
+    if chunk in record.asking and (cancelled_at := record.cancelled.get(position)):
+        return Told(position, record, TaskState.CANCELLED, cancelled_at)
     return Told(position, record, TaskState.QUEUED, held=activity)
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, RootModel
 from temporalio.api.common.v1 import Payload, WorkflowExecution
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, RetryState
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import DataConverter
 
@@ -67,6 +67,7 @@ class _Positions(Internal):
     """What is read of a Chunk."""
 
     positions: tuple[int, ...] = ()
+    asks: bool = False
 
 
 class _Named(RootModel[tuple[int, ...]]):
@@ -107,6 +108,7 @@ class RunRecord:
         begun: items that were tried and are to become such.
         cancelled: items that a cancellation met, and when.
         chunks: what is under way, by the event that scheduled it: activity id and positions.
+        asking: activity ids of chunks that begin nothing before they have asked what is cancelled.
         size: about how many bytes this takes.
     """
 
@@ -119,6 +121,7 @@ class RunRecord:
     begun: set[int] = field(default_factory=set)
     cancelled: dict[int, datetime] = field(default_factory=dict)
     chunks: dict[int, tuple[str, frozenset[int]]] = field(default_factory=dict)
+    asking: set[str] = field(default_factory=set)
     size: int = 0
     token: bytes = b""
     """Where to go on following it."""
@@ -308,6 +311,7 @@ class BatchRecords:
             record.closed = True
         elif kind in _CHUNK_ENDED:
             record.chunks.pop(getattr(event, kind).scheduled_event_id, None)
+            await self._told_before(record, event)
         elif kind == "workflow_execution_started_event_attributes":
             await self._started(record, event)
         elif kind == "activity_task_scheduled_event_attributes":
@@ -337,6 +341,15 @@ class BatchRecords:
         if scheduled.activity_type.name == RUN_CHUNK:
             chunk = await self._decoded(scheduled.input.payloads, _Positions) or _Positions()
             record.chunks[event.event_id] = scheduled.activity_id, frozenset(chunk.positions)
+            if chunk.asks:
+                record.asking.add(scheduled.activity_id)
+
+    async def _told_before(self, record: RunRecord, event: HistoryEvent) -> None:
+        """Of a chunk that was lost when some of it was to be cut off the last heartbeat counts."""
+        lost = event.activity_task_timed_out_event_attributes
+        if lost.retry_state == RetryState.RETRY_STATE_CANCEL_REQUESTED:
+            told = lost.failure.timeout_failure_info.last_heartbeat_details
+            await self._report(record, event, told.payloads)
 
     async def _signaled(self, record: RunRecord, event: HistoryEvent) -> None:
         signaled = event.workflow_execution_signaled_event_attributes

@@ -397,7 +397,7 @@ class Batches:
         return await self._counts.status(batch_id)
 
     async def cancel_item(self, batch_id: str, position: int) -> TaskStatus:
-        """Cancel an item that is not under way; one that has ended, or is, stays as it is.
+        """Cancel an item, and cut off its call; one that has ended stays as it is.
 
         Raises:
             TaskNotFound: no such batch, or no such item in it.

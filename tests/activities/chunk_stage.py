@@ -4,15 +4,17 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment
 
 from activities.chunk_course import Means
 from activities.run_chunk import ChunkCalls
-from orchestrator.batches import Chunk, ChunkReport, ItemOutcome
+from orchestrator.batches import UNWANTED, Chunk, ChunkReport, ItemOutcome, Unwanted
 from orchestrator.buckets import Buckets
 from orchestrator.config import Settings
 from orchestrator.limits import RateLimits
@@ -41,6 +43,27 @@ def chunk(count: int, *, first: int = 0, **fields: Any) -> Chunk:
     return Chunk.model_validate(defaults | fields)
 
 
+class Wishes:
+    """Stands for the workflow of the batch, which says what is unwanted; None if it is away."""
+
+    def __init__(self) -> None:
+        self.unwanted: Unwanted | None = Unwanted(everything=True)
+        self.asked = 0
+
+    def get_workflow_handle(self, *_: Any, **__: Any) -> "Wishes":
+        """It is the only one."""
+        return self
+
+    async def query(self, name: str, positions: list[int], **_: Any) -> Unwanted:
+        """As the client's handle does."""
+        assert UNWANTED == name
+        self.asked += 1
+        if self.unwanted is None:
+            raise RPCError("away", RPCStatusCode.DEADLINE_EXCEEDED, b"")
+        named = tuple(each for each in self.unwanted.positions if each in positions)
+        return self.unwanted.model_copy(update={"positions": named})
+
+
 class Chunker:
     """Runs chunks as a worker would, each in the slot and in an environment of its own."""
 
@@ -51,6 +74,7 @@ class Chunker:
         self.pool = pool
         self.buckets = buckets
         self.limits = limits
+        self.wishes = Wishes()
         self.told: list[ChunkReport] = []
         """What the heartbeats told."""
 
@@ -58,7 +82,7 @@ class Chunker:
         self, dispatch: int = 1, after: ChunkReport | None = None
     ) -> ActivityEnvironment:
         """The environment of a dispatch, by the engine's count; ``after`` is the last heartbeat."""
-        environment = ActivityEnvironment()
+        environment = ActivityEnvironment(cast("Client", self.wishes))
         environment.on_heartbeat = self.told.append
         now = datetime.now(UTC)
         environment.info = replace(
@@ -100,6 +124,7 @@ async def chunking(
     rate: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
     chance: float = 0.5,
+    grace_seconds: float = 30,
 ) -> AsyncIterator[Chunker]:
     """Chunks of the tests' agent, which has an instance at each URL, and perhaps a rate limit."""
     transport = HttpTransport(MAX_RESULT_BYTES)
@@ -108,7 +133,13 @@ async def chunking(
     limits = RateLimits(Settings.model_validate({"agents": {AGENT: agent}}, strict=False))
     buckets = Buckets()
     means = Means(
-        Pools({AGENT: pool}), transport, {AGENT: headers or {}}, limits, buckets, lambda: chance
+        Pools({AGENT: pool}),
+        transport,
+        {AGENT: headers or {}},
+        limits,
+        buckets,
+        lambda: chance,
+        grace_seconds,
     )
     try:
         yield Chunker(ChunkCalls(means), pool, buckets, limits)

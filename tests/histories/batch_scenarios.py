@@ -17,7 +17,7 @@ from orchestrator.batches import (
 )
 from orchestrator.models import Plan, Progress, Route, TaskRequest
 from orchestrator.routing import agent_queue
-from tests.support.agents import Agent, Reply
+from tests.support.agents import Agent, Call, Reply
 from tests.support.plans import plan, retry
 from tests.support.stack import eventually
 
@@ -52,10 +52,27 @@ async def cancel_when_called(handle: Handle, agent: Agent) -> None:
 
 
 async def cancel_some(handle: Handle, agent: Agent) -> None:
-    """Cancel items while another is in flight."""
-    await agent.called()
+    """Cancel an item that is in flight; the others go on."""
+
+    async def in_flight() -> list[Call]:
+        return agent.calls_of(item_id(handle.id, 0))
+
+    [call] = await eventually(in_flight, what="the call")
     await handle.signal(CANCEL_ITEMS, [0, 5, 7])
+    await call.abandonment()
     agent.release()
+
+
+async def cancel_some_while_queued(handle: Handle, _: Agent) -> None:
+    """Cancel an item whose chunk waits in its queue, and then all."""
+    chunks = 0
+    async for event in handle.fetch_history_events(wait_new_event=True):
+        if event.HasField("activity_task_scheduled_event_attributes"):
+            chunks += 1
+            if chunks > 1:
+                break
+            await handle.signal(CANCEL_ITEMS, [1])
+    await handle.cancel()
 
 
 async def release(handle: Handle, _: Agent) -> None:
@@ -105,6 +122,10 @@ _COURSES: dict[str, dict[str, Any]] = {
         "given": batch(3, positions=(0, 3, 6)),
         "replies": (Reply(hang=True),),
         "play": cancel_some,
+    },
+    "cancelled_some_while_queued": {
+        "given": batch(3, plan(**dict(NOWHERE))),
+        "play": cancel_some_while_queued,
     },
     "failed_invalid_input": {"given": Batch()},
 }

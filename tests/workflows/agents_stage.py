@@ -52,7 +52,9 @@ class Stage:
         self.transport = HttpTransport(100_000)
         self.calls = AgentCalls(self.pools, self.transport, {})
         limits = RateLimits(self.settings)
-        self.chunks = ChunkCalls(Means(self.pools, self.transport, {}, limits, Buckets()))
+        grace = GRACE.total_seconds()
+        means = Means(self.pools, self.transport, {}, limits, Buckets(), grace_seconds=grace)
+        self.chunks = ChunkCalls(means)
 
     def pool(self, which: int = 0) -> Pool:
         """The pool of one of the agents."""

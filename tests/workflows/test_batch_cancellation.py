@@ -1,14 +1,30 @@
 """What becomes of a batch that is cancelled, as a whole or in parts, on the real engine."""
 
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
 import pytest
+from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import CancelledError
+from temporalio.worker import Worker
 
-from orchestrator.batches import CANCEL_ITEMS, BatchTally, item_id
+from orchestrator.batches import (
+    CANCEL_ITEMS,
+    RUN_CHUNK,
+    BatchTally,
+    Chunk,
+    ChunkReport,
+    ItemOutcome,
+    item_id,
+)
 from orchestrator.dead_letters import dead_letter_id
 from orchestrator.models import TaskState
+from orchestrator.routing import agent_queue
 from tests.support.agents import Agent, Call, Reply
 from tests.support.stack import eventually
+from tests.workflows.agents_stage import Stage, idle
 from tests.workflows.batch_stage import (
     WAIT_SECONDS,
     Handle,
@@ -22,8 +38,9 @@ from tests.workflows.batch_stage import (
     tally_of,
     told,
     told_tally,
+    workflows,
 )
-from workflows import batch, batch_lanes
+from workflows import batch, batch_lanes, options
 
 FEW = {"max_connections_per_agent": 3, "slow_start": 0}
 ONE = {"max_connections_per_agent": 1, "slow_start": 0}
@@ -45,6 +62,47 @@ async def counted(handle: Handle, number: int) -> None:
         return tally.cancelled == number
 
     await eventually(there, WAIT_SECONDS, f"{number} cancelled")
+
+
+def of_item(agent: Agent, position: int) -> Call:
+    """The one call of an item."""
+    [call] = [call for call in agent.calls if call.body["n"] == position]
+    return call
+
+
+async def is_cancelled(stage: Stage, handle: Handle, position: int) -> None:
+    """Wait until the item's status says that it is cancelled."""
+    task_id = item_id(handle.id, position)
+    await stage.until(task_id, lambda status: status.status is TaskState.CANCELLED)
+
+
+class Lost:
+    """A worker that does the first item of a chunk, and is heard of no more."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+
+    @activity.defn(name=RUN_CHUNK)
+    async def run_chunk(self, chunk: Chunk) -> ChunkReport:
+        """Tells of it by a heartbeat."""
+        done = ItemOutcome(
+            position=chunk.positions[0],
+            state=TaskState.COMPLETED,
+            at=datetime.now(UTC),
+            result={"by": "the lost one"},
+        )
+        report = ChunkReport(agent=chunk.plan.agent, outcomes=(done,))
+        activity.heartbeat(report)
+        self.told.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return report
+
+    def worker(self, client: Client, queue: str) -> Worker:
+        """The worker."""
+        return Worker(
+            client, task_queue=queue, activities=[self.run_chunk], max_concurrent_activities=1
+        )
 
 
 def reluctant(call: Call) -> Reply:
@@ -109,7 +167,7 @@ async def test_tasks_of_their_own_are_cancelled_with_the_batch(client: Client) -
 async def test_single_items_are_cancelled_before_they_are_begun(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One in a chunk under way is not begun again, if the chunk has not come to it."""
+    """Be it that a chunk under way has them in hand."""
     monkeypatch.setattr(batch_lanes, "CHUNK_ITEMS", 2)
     monkeypatch.setattr(batch_lanes, "CHUNKS_OF_AGENT", 1)
     agent = Agent(decide=lambda call: Reply(hang=call.body["n"] == 0))
@@ -118,12 +176,11 @@ async def test_single_items_are_cancelled_before_they_are_begun(
         await agent.called(1)
         await handle.signal(CANCEL_ITEMS, [1, 4, 4, 99])
         await counted(handle, 1)
-        stage.shut()
+        await is_cancelled(stage, handle, 1)
         agent.release()
-        await counted(handle, 2)
-        stage.reset()
         tally, found = await tally_of(handle), await told(handle)
         seen = [await stage.tasks.status(item_id(handle.id, n)) for n in (0, 1, 4)]
+        await replayed(handle)
     assert BatchTally(total=6, completed=4, cancelled=2) == tally
     assert [0, 2, 3, 5] == found.positions(TaskState.COMPLETED)
     assert [1, 0, 1, 1, 0, 1] == calls_by_item(agent, handle.id, 6)
@@ -166,13 +223,150 @@ async def test_items_that_are_cancelled_at_the_very_start_are_not_begun(client: 
     assert [0, 1, 0] == calls_by_item(stage.agents[0], handle.id, 3)
 
 
-async def test_an_item_in_flight_ends_as_it_will(client: Client) -> None:
-    """Its outcome stands."""
+async def test_the_call_of_a_single_item_is_cut_off(client: Client) -> None:
+    """It has ended while the others go on; each is called once, and more can be cancelled."""
     async with batching(client, Agent(Reply(hang=True))) as stage:
-        handle = await start(stage, numbered(stage, 1))
-        await stage.agents[0].called(1)
-        await handle.signal(CANCEL_ITEMS, [0])
-        await recorded(handle, "workflow_execution_signaled_event_attributes")
-        stage.agents[0].release()
+        [agent] = stage.agents
+        handle = await start(stage, numbered(stage, 5))
+        await agent.called(5)
+        await handle.signal(CANCEL_ITEMS, [1])
+        await of_item(agent, 1).abandonment()
+        await is_cancelled(stage, handle, 1)
+        await handle.signal(CANCEL_ITEMS, [2])
+        await of_item(agent, 2).abandonment()
+        await is_cancelled(stage, handle, 2)
+        others = [await stage.tasks.status(item_id(handle.id, n)) for n in (0, 3)]
+        agent.release()
+        tally, found = await tally_of(handle), await told(handle)
+        await replayed(handle)
+    assert ["running", "running"] == [each.status for each in others]
+    assert BatchTally(total=5, completed=3, cancelled=2) == tally
+    assert [1, 2] == found.positions(TaskState.CANCELLED)
+    assert ([1] * 5, 1) == (calls_by_item(agent, handle.id, 5), len(found.chunks))
+
+
+async def test_a_batch_is_cancelled_after_one_of_its_items(client: Client) -> None:
+    """Its chunk was told to end before; all the same it hears of that."""
+    async with batching(client, Agent(Reply(hang=True))) as stage:
+        [agent] = stage.agents
+        handle = await start(stage, numbered(stage, 4))
+        await agent.called(4)
+        await handle.signal(CANCEL_ITEMS, [1])
+        await of_item(agent, 1).abandonment()
+        await handle.cancel()
+        await cancelled(handle)
+        await of_item(agent, 0).abandonment()
+        await replayed(handle)
+    assert BatchTally(total=4, cancelled=4) == await told_tally(handle)
+
+
+async def test_an_item_whose_chunk_waits_for_its_agent_is_cancelled(client: Client) -> None:
+    """The others wait anew, once: from then on chunks ask by themselves."""
+    async with idle(client) as stage, workflows(stage):
+        [agent] = stage.agents
+        handle = await start(stage, numbered(stage, 4))
+        await recorded(handle, "activity_task_scheduled_event_attributes")
+        await handle.signal(CANCEL_ITEMS, [1])
+        await counted(handle, 1)
+        await is_cancelled(stage, handle, 1)
+        await recorded(handle, "activity_task_scheduled_event_attributes", 2)
+        await handle.signal(CANCEL_ITEMS, [2])
+        await is_cancelled(stage, handle, 2)
+        async with stage.worker():
+            tally, found = await tally_of(handle), await told(handle)
+        await replayed(handle)
+    assert BatchTally(total=4, completed=2, cancelled=2) == tally
+    assert ([1, 0, 0, 1], 2) == (calls_by_item(agent, handle.id, 4), len(found.chunks))
+
+
+async def test_an_item_that_has_become_a_task_of_its_own_is_cancelled(client: Client) -> None:
+    """Also by who did not know that."""
+    async with batching(client, Agent(Reply(hang=True)), once=[0]) as stage:
+        [agent] = stage.agents
+        handle = await start(stage, numbered(stage, 2))
+        await agent.called(2)
+        await handle.signal(CANCEL_ITEMS, [1])
+        await of_item(agent, 1).abandonment()
+        agent.release()
         tally = await tally_of(handle)
-    assert BatchTally(total=1, completed=1) == tally
+        status = await stage.ended(item_id(handle.id, 1))
+        await replayed(handle)
+    assert BatchTally(total=2, completed=1, cancelled=1) == tally
+    assert TaskState.CANCELLED is status.status
+
+
+async def test_what_a_lost_chunk_had_told_stands(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine gives what it was asked to cancel to no other worker: the rest waits anew."""
+    monkeypatch.setattr(options, "HEARTBEAT_TIMEOUT", timedelta(seconds=2))
+    lost = Lost()
+    async with idle(client) as stage, workflows(stage):
+        [agent] = stage.agents
+        handle = await start(stage, numbered(stage, 4))
+        async with lost.worker(client, agent_queue(stage.names[0])):
+            await lost.told.wait()
+            await handle.signal(CANCEL_ITEMS, [1])
+            await recorded(handle, "activity_task_timed_out_event_attributes")
+        async with stage.worker():
+            tally = await tally_of(handle)
+        seen = [await stage.tasks.status(item_id(handle.id, n)) for n in range(4)]
+        await replayed(handle)
+    assert BatchTally(total=4, completed=3, cancelled=1) == tally
+    assert [0, 0, 1, 1] == calls_by_item(agent, handle.id, 4)
+    assert {"by": "the lost one"} == seen[0].result
+    assert ["completed", "cancelled", "completed", "completed"] == [each.status for each in seen]
+
+
+async def test_an_item_and_its_batch_are_cancelled_at_the_same_moment(client: Client) -> None:
+    """The batch ends in good order."""
+    async with idle(client, Agent(Reply(hang=True))) as stage, stage.worker():
+        [agent] = stage.agents
+        async with workflows(stage):
+            handle = await start(stage, numbered(stage, 4))
+            await agent.called(4)
+        await handle.signal(CANCEL_ITEMS, [1])
+        await handle.cancel()
+        async with workflows(stage):
+            await cancelled(handle)
+        await of_item(agent, 0).abandonment()
+        await replayed(handle)
+    assert BatchTally(total=4, cancelled=4) == await told_tally(handle)
+
+
+async def test_an_item_is_cancelled_at_the_moment_when_its_chunk_ends(client: Client) -> None:
+    """What has ended stands, and is not done again."""
+    async with idle(client, Agent(Reply(hang=True))) as stage, stage.worker():
+        [agent] = stage.agents
+        async with workflows(stage):
+            handle = await start(stage, numbered(stage, 4))
+            await agent.called(4)
+        await handle.signal(CANCEL_ITEMS, [1])
+        agent.release()
+        await recorded(handle, "activity_task_completed_event_attributes")
+        async with workflows(stage):
+            tally = await tally_of(handle)
+        await replayed(handle)
+    assert (BatchTally(total=4, completed=4), [1] * 4) == (
+        tally,
+        calls_by_item(agent, handle.id, 4),
+    )
+
+
+async def test_a_worker_stops_in_time_after_an_item_was_cancelled(client: Client) -> None:
+    """The others, whose calls outlast its grace, are called by the next worker."""
+    async with idle(client, Agent(Reply(hang=True))) as stage, workflows(stage):
+        [agent] = stage.agents
+        handle = await start(stage, numbered(stage, 3))
+        async with asyncio.timeout(WAIT_SECONDS / 3), stage.worker():
+            await agent.called(3)
+            await handle.signal(CANCEL_ITEMS, [1])
+            await of_item(agent, 1).abandonment()
+        agent.release()
+        async with stage.worker():
+            tally = await tally_of(handle)
+        await replayed(handle)
+    assert (BatchTally(total=3, completed=2, cancelled=1), [2, 1, 2]) == (
+        tally,
+        calls_by_item(agent, handle.id, 3),
+    )
