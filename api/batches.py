@@ -217,7 +217,7 @@ async def batches(
 
     A page may hold fewer than ``limit`` batches; the list ends where ``next_cursor`` is null.
     """
-    return document(await services.tasks.batches.list(limit, cursor))
+    return document(await services.tasks.batches.lists.page(limit, cursor))
 
 
 @router.get(

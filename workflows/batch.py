@@ -37,26 +37,24 @@ with workflow.unsafe.imports_passed_through():
         ChunkReport,
         ItemOutcome,
         Parts,
-        Unfinished,
         Unwanted,
         item_id,
     )
     from orchestrator.engine import search_attributes
     from orchestrator.engine.converter import INVALID_INPUT
     from orchestrator.engine.queues import engine_priority
-    from orchestrator.engine.record import MEMO_CHOSEN_BY, MEMO_CREATED_AT
+    from orchestrator.engine.record import MEMO_CREATED_AT
     from orchestrator.engine.tasks import summary
     from orchestrator.errors import PayloadTooLarge
-    from orchestrator.models import Attempt, Begun, Plan, Progress, Run, Task, TaskState
+    from orchestrator.models import Begun, Plan, TaskState
     from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, led_by
     from orchestrator.telemetry.logging import get_logger
     from workflows import failures, options
-    from workflows.batch_cancellation import UnderWay, told_before
+    from workflows.batch_burial import bury_items, memo_of_item
+    from workflows.batch_cancellation import UnderWay, told_before, untried
     from workflows.batch_items import Items
     from workflows.batch_parts import follow
-    from workflows.dead_letter import bury_as
 
-BURIED_AT_ONCE = 50
 TOLD_AFTER = timedelta(seconds=5)
 """What has ended shows in GET /batches after so long, or once it is a hundredth of all."""
 FULL_EVENTS = 20_000
@@ -299,44 +297,12 @@ class TaskBatch:
             if each.dead_letter and items.is_open(each.position):
                 buried.append((each, items.task(plan, each.position, workflow.now())))
             items.end(each.position, each.state)
-        burying = asyncio.create_task(self._bury_all(plan, buried))
+        burying = asyncio.create_task(bury_items(self._batch_id, self._created_at, plan, buried))
         while not burying.done():
             # They have failed before anybody cancelled the batch.
             with suppress(asyncio.CancelledError):
                 await asyncio.shield(burying)
         burying.result()
-
-    async def _bury_all(self, plan: Plan, buried: Sequence[tuple[ItemOutcome, Task]]) -> None:
-        for begin in range(0, len(buried), BURIED_AT_ONCE):
-            some = buried[begin : begin + BURIED_AT_ONCE]
-            await asyncio.gather(*(self._bury(plan, task, outcome) for outcome, task in some))
-
-    def _memo(self, plan: Plan) -> dict[str, Any]:
-        """What the workflow of an item carries beside its input, as any task's does."""
-        return {
-            MEMO_CREATED_AT: self._created_at.isoformat(),
-            MEMO_CHOSEN_BY: plan.chosen_by,
-        }
-
-    async def _bury(self, plan: Plan, task: Task, outcome: ItemOutcome) -> None:
-        attempt = Attempt(
-            attempt=outcome.attempt or 0,
-            agent=plan.agent,
-            instance=outcome.instance,
-            outcome=outcome.error_type or "",
-            seconds=outcome.seconds or 0,
-            status=outcome.status,
-            error=outcome.error,
-        )
-        run = Run(
-            error=outcome.error or "",
-            error_type=outcome.error_type or "",
-            attempts=outcome.attempt or 0,
-            ended_at=outcome.at,
-            attempt_history=(attempt,) if outcome.attempt else (),
-        )
-        task_id = item_id(self._batch_id, outcome.position)
-        await bury_as(task_id, task, plan, run, self._created_at, self._memo(plan))
 
     async def _go_alone(self, items: Items, plan: Plan, position: int, begun: Begun | None) -> None:
         """Carry out an item as a task of its own, under its id."""
@@ -350,7 +316,7 @@ class TaskBatch:
                 id=item_id(self._batch_id, position),
                 task_queue=WORKFLOW_QUEUE,
                 parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
-                memo=self._memo(plan),
+                memo=memo_of_item(plan, self._created_at),
                 search_attributes=search_attributes.of_task(task, plan),
                 static_summary=summary(task, plan),
                 priority=engine_priority(plan.priority, task.tenant, plan.fairness_weight),
@@ -440,8 +406,7 @@ class TaskBatch:
 
 def _all_alone(plan: Plan, positions: tuple[int, ...]) -> ChunkReport:
     """What stands for the report of a chunk that could not give one."""
-    rest = tuple(Unfinished(position=position, progress=Progress()) for position in positions)
-    return ChunkReport(agent=plan.agent, unfinished=rest)
+    return ChunkReport(agent=plan.agent, unfinished=tuple(untried(positions)))
 
 
 def _invalid(text: str) -> ApplicationError:

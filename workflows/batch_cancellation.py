@@ -1,7 +1,7 @@
 """Cancelling single items of a batch while they are under way, be it in a chunk or alone."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from temporalio import workflow
@@ -9,11 +9,12 @@ from temporalio.exceptions import (
     ActivityError,
     RetryState,
     TimeoutError,  # noqa: A004 - the engine's, which is the one that workflows meet
+    TimeoutType,
 )
 
 with workflow.unsafe.imports_passed_through():
-    from orchestrator.batches import ChunkReport
-    from orchestrator.models import Plan
+    from orchestrator.batches import ChunkReport, Unfinished
+    from orchestrator.models import Plan, Progress
     from workflows.batch_items import Items
 
 
@@ -68,17 +69,27 @@ class UnderWay:
 
 
 def told_before(plan: Plan, positions: Collection[int], error: ActivityError) -> ChunkReport | None:
-    """What stands for the report of a chunk that was lost when some of it was to be cut off.
+    """What stands for the report of a chunk that was lost when it was to be given to nobody else.
 
-    What the engine was asked to cancel it gives to no other worker; so the rest waits anew.
+    That is so when some of it was to be cut off: then the rest waits anew. And when its time was
+    up: then each of the rest goes on alone, to end by itself.
 
     Returns:
-        None where the chunk was not asked to end.
+        None where it was lost for another reason.
     """
-    if error.retry_state is not RetryState.CANCEL_REQUESTED:
+    cause = error.cause
+    cut_off = error.retry_state is RetryState.CANCEL_REQUESTED
+    late = isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_CLOSE
+    if not (cut_off or late):
         return None
-    details = error.cause.last_heartbeat_details if isinstance(error.cause, TimeoutError) else ()
+    details = cause.last_heartbeat_details if isinstance(cause, TimeoutError) else ()
     told = ChunkReport.model_validate(details[0]) if details else ChunkReport(agent=plan.agent)
-    known = told.known
-    left = tuple(position for position in positions if position not in known)
-    return told.model_copy(update={"left": left})
+    rest = tuple(position for position in positions if position not in told.known)
+    if cut_off:
+        return told.model_copy(update={"left": rest})
+    return told.model_copy(update={"unfinished": (*told.unfinished, *untried(rest))})
+
+
+def untried(positions: Iterable[int]) -> Iterator[Unfinished]:
+    """Items that go on alone before anything was tried for them."""
+    return (Unfinished(position=position, progress=Progress()) for position in positions)

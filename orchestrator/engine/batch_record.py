@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, RootModel
 from temporalio.api.common.v1 import Payload, WorkflowExecution
-from temporalio.api.enums.v1 import EventType, RetryState
+from temporalio.api.enums.v1 import EventType, RetryState, TimeoutType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import DataConverter
 
@@ -345,11 +345,12 @@ class BatchRecords:
                 record.asking.add(scheduled.activity_id)
 
     async def _told_before(self, record: RunRecord, event: HistoryEvent) -> None:
-        """Of a chunk that was lost when some of it was to be cut off the last heartbeat counts."""
+        """Of a chunk that is lost, and given to nobody else for it, the last heartbeat counts."""
         lost = event.activity_task_timed_out_event_attributes
-        if lost.retry_state == RetryState.RETRY_STATE_CANCEL_REQUESTED:
-            told = lost.failure.timeout_failure_info.last_heartbeat_details
-            await self._report(record, event, told.payloads)
+        timeout = lost.failure.timeout_failure_info
+        late = timeout.timeout_type == TimeoutType.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE
+        if late or lost.retry_state == RetryState.RETRY_STATE_CANCEL_REQUESTED:
+            await self._report(record, event, timeout.last_heartbeat_details.payloads)
 
     async def _signaled(self, record: RunRecord, event: HistoryEvent) -> None:
         signaled = event.workflow_execution_signaled_event_attributes

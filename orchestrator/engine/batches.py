@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.common import (
     SearchAttributePair,
@@ -24,7 +23,6 @@ from orchestrator.batches import (
     MEMO_STARTS,
     MEMO_TALLY,
     Batch,
-    BatchPage,
     BatchStatus,
     BatchTally,
     item_id,
@@ -33,6 +31,7 @@ from orchestrator.batches import (
 from orchestrator.engine import search_attributes
 from orchestrator.engine.batch_counts import BatchCounts
 from orchestrator.engine.batch_items import BatchItems, OwnStatus, Seen
+from orchestrator.engine.batch_lists import BatchLists
 from orchestrator.engine.batch_parts import BatchParts
 from orchestrator.engine.batch_record import BatchRecords
 from orchestrator.engine.batch_watches import BatchWatches
@@ -62,7 +61,6 @@ OUTCOME_BYTES = 8_000_000
 _LOOKED_AT = 1_000
 """Items with a workflow of their own that one page asks for at most."""
 _PARTS_AT_ONCE = 4
-_OPEN_PAGE = 200
 _CURSOR = b"batch:"
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _EAGERLY_ONCE: dict[str, Any] = {
@@ -97,6 +95,7 @@ class Batches:
         self._items = BatchItems(client, self._parts, records, own, rpc_timeout)
         self._watches = BatchWatches(self._parts, records)
         self._counts = BatchCounts(client, self._parts, self._histories, rpc_timeout)
+        self.lists = BatchLists(client, self._counts, rpc_timeout)
 
     async def submit(
         self, batch_id: str, parts: Sequence[Batch], fingerprint: str | None = None
@@ -326,65 +325,6 @@ class Batches:
                     held += size_bytes if page else 0
                     page.append(seen.status)
         return page, None
-
-    async def list(self, size: int, cursor: str | None = None) -> BatchPage:
-        """Batches, newest first. Lists lag behind what happens by some 100 ms.
-
-        Raises:
-            InvalidCursor: the cursor is not one of ours.
-        """
-        request = ListWorkflowExecutionsRequest(
-            namespace=self._client.namespace,
-            page_size=size,
-            next_page_token=decoded(cursor),
-            # Tasks that were coalesced are found by their batch, and are no batch to anybody.
-            query=f"WorkflowType = '{BATCH_WORKFLOW}' AND ExecutionStatus != 'ContinuedAsNew'"
-            f" AND {search_attributes.BATCH.name} IS NULL",
-        )
-        async with engine_call(self._deadline):
-            answer = await self._client.workflow_service.list_workflow_executions(
-                request, retry=True, timeout=self._deadline
-            )
-        found = []
-        for info in answer.executions:
-            memo = await self._recorder.memo(info.memo)
-            # Further parts have none.
-            if MEMO_STARTS in memo:
-                found.append(await self._listed(info.execution.workflow_id))
-        batches = tuple(each for each in found if each is not None)
-        return BatchPage(batches=batches, next_cursor=encoded(answer.next_page_token))
-
-    async def pending(self) -> tuple[int, int]:
-        """How many items of open batches have not ended, by the engine's lists.
-
-        Returns:
-            All of them, and those among them that were handed in as single tasks.
-        """
-        query = f"WorkflowType = '{BATCH_WORKFLOW}' AND ExecutionStatus = 'Running'"
-        request = ListWorkflowExecutionsRequest(
-            namespace=self._client.namespace, page_size=_OPEN_PAGE, query=query
-        )
-        total = coalesced = 0
-        async with engine_call(self._deadline):
-            while True:
-                answer = await self._client.workflow_service.list_workflow_executions(
-                    request, retry=True, timeout=self._deadline
-                )
-                for info in answer.executions:
-                    memo = await self._recorder.memo(info.memo)
-                    pending = BatchTally.model_validate(memo.get(MEMO_TALLY, {})).pending
-                    total += pending
-                    if memo.get(MEMO_DISPATCH) == Dispatch.COALESCED:
-                        coalesced += pending
-                if not answer.next_page_token:
-                    return total, coalesced
-                request.next_page_token = answer.next_page_token
-
-    async def _listed(self, batch_id: str) -> BatchStatus | None:
-        try:
-            return await self._counts.status(batch_id)
-        except BatchNotFound:
-            return None
 
     async def cancel(self, batch_id: str) -> BatchStatus:
         """Ask it to end, and its calls in flight; what has ended stays as it is.

@@ -142,7 +142,7 @@ class Overview:
             async with engine_call(self._timeout):
                 counts, batch_items, queues, dead_letters = await asyncio.gather(
                     self._tasks.counts(),
-                    self._tasks.batches.pending(),
+                    self._tasks.batches.lists.pending(),
                     describe_queues(self._client, self._agents, self._timeout),
                     self._count_dead_letters(last, now),
                 )

@@ -307,7 +307,7 @@ async def test_a_batch_of_parts_is_one_batch(client: Client) -> None:
         assert (first.status, False) == (again.status, again.created)
 
         async def listed() -> bool:
-            found = {each.batch_id: each for each in (await batches.list(100)).batches}
+            found = {each.batch_id: each for each in (await batches.lists.page(100)).batches}
             assert part_id(batch_id, 1) not in found
             return batch_id in found and found[batch_id].completed == 6
 
