@@ -40,6 +40,15 @@ def batch(count: int, planned: Plan | None = None, alone: int = 0, **fields: Any
     )
 
 
+def coalesced(count: int) -> Batch:
+    """So many single tasks, as the API starts them together."""
+    given = batch(count)
+    # The deadline counts from now on, and must be there when the history is recorded.
+    plans = tuple(each.model_copy(update={"strict": True}) for each in given.plans)
+    further = {"plans": plans, "coalesced": True, "created_at": datetime.now(UTC)}
+    return given.model_copy(update=further)
+
+
 async def cancel_when_called(handle: Handle, agent: Agent) -> None:
     """Cancel when some calls are in flight, one of them of a task of its own."""
 
@@ -84,6 +93,11 @@ TRIED = Unfinished(position=4, progress=Progress(sent=1, made=1), pause=0.05)
 
 _COURSES: dict[str, dict[str, Any]] = {
     "completed": {"given": batch(6, alone=1)},
+    "completed_coalesced": {"given": coalesced(3)},
+    "completed_coalesced_after_retries": {
+        "given": coalesced(2),
+        "replies": (Reply(status=503), Reply()),
+    },
     "completed_after_retries": {"given": batch(4), "replies": (Reply(status=503), Reply())},
     "completed_after_fallback_for_nobody": {
         "given": batch(
