@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-bench
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev run test format lock histories bench clean
@@ -49,14 +50,23 @@ format: install-dev  ## put the code into the house format
 lock:  ## renew requirements.txt and requirements-dev.txt (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" -c requirements.txt --group dev -o requirements-dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" --group bench -o bench/peers/requirements.txt
 
 histories: install-dev  ## record the workflow histories that the replay tests use
 	$(BIN)/python -m tests.histories.record
 
-bench: install-dev  ## measure, side by side, and print the ratios
+$(PEERS)/.installed: bench/peers/requirements.txt bench/peers/package-lock.json
+	@echo "Installing what is compared into $(PEERS) ..."
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bench/peers/requirements.txt
+	@npm ci --silent --ignore-scripts --prefix bench/peers || echo "Restate is left out: its npm package could not be installed." >&2
+	@touch $@
+
+bench: install-dev $(PEERS)/.installed  ## measure, side by side, and print the ratios
+	$(BIN)/python -m bench.compare --write docs/performance
 	$(BIN)/python -m bench.dispatch
 	$(BIN)/python -m bench.batch
 	$(BIN)/python -m bench.memory
 
-clean:  ## remove .venv and what tests and runs left
-	rm -rf $(VENV) .data .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+clean:  ## remove the venvs and what tests and runs left
+	rm -rf $(VENV) $(PEERS) bench/peers/node_modules .data .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

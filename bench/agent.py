@@ -2,7 +2,7 @@
 
 It speaks just enough HTTP, so that what is measured is the way to it and not its own framework. The
 first line on stdout is its URL, each further one the time of a call by the monotonic clock, which
-all processes of a machine share; with ``--quiet`` there are none.
+all processes of a machine share; with ``--quiet`` there are none but those of ``POST /timed``.
 
 ``POST /hold`` is never answered; ``GET /calls`` tells how many others have been.
 """
@@ -51,7 +51,7 @@ class _Connection(asyncio.Protocol):
         text = b"{}"
         if head.startswith(b"POST"):
             _Connection.calls += 1
-            if not self._quiet:
+            if not self._quiet or head.startswith(b"POST /timed "):
                 print(self._arrived, flush=True)
         elif head.startswith(b"GET /calls "):
             text = b'{"calls": %d}' % self.calls

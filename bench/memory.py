@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.client import Client
+from bench.processes import cpu_seconds, memory_of
 from bench.stage import PAYLOAD, agent_process, guarded_config, submit
 from tests.support.stack import Stack, running
 
@@ -47,21 +48,6 @@ class Reading:
     private: int
 
 
-def memory_of(pid: int) -> tuple[int, int]:
-    """A process's resident and private bytes."""
-    fields = {}
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
-        name, _, value = line.partition(":")
-        fields[name] = int(value.split()[0]) * 1024
-    return fields["Rss"], fields["Private_Clean"] + fields["Private_Dirty"]
-
-
-def cpu_seconds(pid: int) -> float:
-    """What a process has computed so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
 async def rest(stack: Stack) -> None:
     """Wait until the parts have next to nothing to do, or for a minute."""
     pids = [stack.pid_of(part) for part in (*PARTS, "engine")]
@@ -76,12 +62,17 @@ async def rest(stack: Stack) -> None:
 async def read(stack: Stack, kind: str, waiting: int) -> list[Reading]:
     """One reading of each part, at rest."""
     await rest(stack)
-    found = [Reading(kind, waiting, part, *memory_of(stack.pid_of(part))) for part in PARTS]
+    found = [_reading(kind, waiting, part, stack.pid_of(part)) for part in PARTS]
     console.print(
         f"{waiting:>6} {kind} waiting: "
         + ", ".join(f"{each.part} {each.private / _MB:.1f} MB" for each in found)
     )
     return found
+
+
+def _reading(kind: str, waiting: int, part: str, pid: int) -> Reading:
+    memory = memory_of(pid)
+    return Reading(kind, waiting, part, memory.rss, memory.private)
 
 
 async def singles(stack: Stack, number: int) -> None:

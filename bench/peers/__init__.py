@@ -1,0 +1,1 @@
+"""What others recommend for durable calls; each runs in .venv-bench, in a process of its own."""

