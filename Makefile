@@ -64,6 +64,7 @@ $(PEERS)/.installed: bench/peers/requirements.txt bench/peers/package-lock.json
 
 bench: install-dev $(PEERS)/.installed  ## measure, side by side, and print the ratios
 	$(BIN)/python -m bench.compare --write docs/performance
+	$(BIN)/python -m bench.overhead
 	$(BIN)/python -m bench.dispatch
 	$(BIN)/python -m bench.batch
 	$(BIN)/python -m bench.memory
