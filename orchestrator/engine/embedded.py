@@ -43,6 +43,9 @@ DYNAMIC_CONFIG = {
     # A worker that stops takes its polls back first: a call handed to one that has left would wait
     # for a missed heartbeat. On a busy machine a few still are.
     "frontend.enableCancelWorkerPollsOnShutdown": "true",
+    # The development server reads the search attributes from its database for each task that it
+    # writes to its lists. It needs not: ours are made with the namespace.
+    "system.forceSearchAttributesCacheRefreshOnRead": "false",
     # Orders to cancel many tasks; by default a namespace carries out one at a time.
     "frontend.MaxConcurrentBatchOperationPerNamespace": "20",
 }

@@ -212,6 +212,7 @@ def test_the_command_holds_the_tuning() -> None:
         "matching.numTaskqueueReadPartitions",
         "matching.numTaskqueueWritePartitions",
         "matching.enableFairness",
+        "system.forceSearchAttributesCacheRefreshOnRead",
     } <= set(DYNAMIC_CONFIG)
 
 
