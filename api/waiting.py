@@ -19,12 +19,13 @@ async def watched(
         look: looks at something; with seconds, as soon as that has ended, or then.
         wait: seconds; 0 looks at once.
     """
+    if not wait:
+        return await look(0)
     watching = asyncio.create_task(look(wait))
-    if wait:
-        stopping = asyncio.create_task(services.stopping.wait())
-        await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not watching.done():
-            watching.cancel()
-            return await look(0)
+    stopping = asyncio.create_task(services.stopping.wait())
+    await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not watching.done():
+        watching.cancel()
+        return await look(0)
     return await watching

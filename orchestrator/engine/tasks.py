@@ -24,6 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from orchestrator.batches import is_certain, place_of
 from orchestrator.engine import search_attributes
 from orchestrator.engine.batches import Batches
+from orchestrator.engine.finals import Finals
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.listing import STATE_BY_NAME, TaskFilter, decoded, encoded, query
 from orchestrator.engine.queues import describe_queue, engine_priority
@@ -103,6 +104,7 @@ class Tasks:
         self._block = block
         self._recorder = Recorder(client.data_converter)
         self._histories = Histories(client, rpc_timeout)
+        self._finals = Finals()
         self.batches = Batches(client, rpc_timeout, self._own)
 
     async def submit(
@@ -202,10 +204,16 @@ class Tasks:
         if info.status not in STATES:
             status, waiting = await self._recorder.open_status(record)
             return _with_block(status, await self._blocked(waiting))
-        event = event or await self._closing_event(task_id, 0)
+        return self._finals.of(info.execution.run_id) or await self._final(info, event)
+
+    async def _final(self, info: WorkflowExecutionInfo, event: HistoryEvent | None) -> TaskStatus:
+        """The status of a task that has ended; ``event`` is its last, if it is known."""
+        event = event or await self._closing_event(info.execution.workflow_id, 0)
         if event is None:
             raise EngineUnavailable("The engine has closed the task but not yet its history")
-        return await self._recorder.closed_status(info, event)
+        status = await self._recorder.closed_status(info, event)
+        self._finals.keep(info.execution.run_id, status, event.ByteSize())
+        return status
 
     async def _blocked(self, waiting: Waiting) -> Blocked | None:
         if waiting.blocked or not waiting.queue:
