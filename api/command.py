@@ -13,6 +13,7 @@ import uvicorn
 import uvloop
 
 from api.app import create_app
+from api.direct import DirectRoutes
 from api.services import open_services
 from orchestrator.cli import (
     config_option,
@@ -64,7 +65,7 @@ async def serve(settings: Settings) -> None:
         async with open_services(settings, stop) as services:
             server = _Server(
                 uvicorn.Config(
-                    create_app(services),
+                    DirectRoutes(create_app(services), services),
                     loop="none",
                     http="httptools",
                     log_config=None,

@@ -1,6 +1,6 @@
 """How errors become HTTP: RFC 9457 problem documents that also carry detail and status_code."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -142,17 +142,35 @@ def _http(_: Request, error: Exception) -> Response:
     return problem(error.status_code, error.detail, error.headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+def _unexpected(request: Request, error: Exception) -> Response:
     log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "An unexpected error; the log has more")
 
 
+_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Response]] = {
+    OrchestratorError: _domain,
+    AgentUnavailable: _refused,
+    RateLimited: _refused,
+    QueueFull: _refused,
+    RequestValidationError: _invalid,
+    InvalidCursor: _cursor,
+    HTTPException: _http,
+    Exception: _unexpected,
+}
+
+
+def answer(request: Request, error: Exception) -> Response:
+    """What an error is answered with, by the nearest of its types that is known."""
+    handler = next(_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS)
+    return handler(request, error)
+
+
 def install(app: FastAPI) -> None:
-    """Register all handlers."""
-    app.add_exception_handler(OrchestratorError, _domain)
-    for refusal in (AgentUnavailable, RateLimited, QueueFull):
-        app.add_exception_handler(refusal, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(InvalidCursor, _cursor)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
+    """Have the application answer every error so."""
+
+    # Async, or each would go by a thread.
+    async def answered(request: Request, error: Exception) -> Response:
+        return answer(request, error)
+
+    for kind in _HANDLERS:
+        app.add_exception_handler(kind, answered)

@@ -55,13 +55,15 @@ router = APIRouter(tags=["tasks"])
 log = get_logger(__name__)
 
 MAX_PAGE = 500
+MAX_ID = 500
+"""Characters of a task's id."""
 # What the engine can compare times with, whatever their zone.
 _EARLIEST, _LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 FilterText = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 TaskId = Annotated[
-    str, Path(min_length=1, max_length=500, description="As POST /orchestrate gave it")
+    str, Path(min_length=1, max_length=MAX_ID, description="As POST /orchestrate gave it")
 ]
 
 
