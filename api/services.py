@@ -51,7 +51,13 @@ async def open_services(settings: Settings, stopping: asyncio.Event) -> AsyncIte
     fleet = FleetView(Fleet(client, timeout), fleet_config(settings), name)
     try:
         # The overview counts tasks, and tasks ask admission what they wait for.
-        tasks = Tasks(client, timeout, lambda agent: what_blocks(agent, pools, admission))
+        tasks = Tasks(
+            client,
+            timeout,
+            lambda agent: what_blocks(agent, pools, admission),
+            # Other engines may be of a version that refuses it.
+            notes_builds=settings.temporal.is_embedded,
+        )
         overview = Overview(client, tasks, tuple(settings.agents), timeout)
         admission = Admission(settings, pools, overview, shared)
         fleet.watch(pools)

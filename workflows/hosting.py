@@ -9,6 +9,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
 from activities.call_agent import HEARTBEAT_SECONDS, AgentCalls
 from activities.resolve_plan import PlanResolver
+from orchestrator.engine.search_attributes import BUILD_ID
 from orchestrator.routing import WORKFLOW_QUEUE
 from workflows.aggregate import AggregateTasks
 from workflows.batch import TaskBatch
@@ -48,6 +49,7 @@ def workflow_worker(
         client,
         task_queue=WORKFLOW_QUEUE,
         workflows=WORKFLOWS,
+        build_id=BUILD_ID,
         activities=[
             calls.call_agent,
             resolver.resolve_plan,

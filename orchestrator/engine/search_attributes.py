@@ -11,6 +11,7 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
+from orchestrator import __version__
 from orchestrator.errors import StartupError
 from orchestrator.models import Plan, Task
 
@@ -28,6 +29,16 @@ TYPES = {
     ERROR_TYPE.name: "Keyword",
     BATCH.name: "Keyword",
 }
+
+BUILD_ID = f"orchestrator-{__version__}"
+"""By which the engine tells this version's workers from others."""
+BUILDS = SearchAttributePair(
+    SearchAttributeKey.for_keyword_list("BuildIds"), ["unversioned", f"unversioned:{BUILD_ID}"]
+)
+"""What the engine itself notes of a workflow when one of our workers has done its first task.
+
+Said at the start already, it is not written to the lists once more. Not each engine takes it.
+"""
 
 _REFUSED = {
     RPCStatusCode.PERMISSION_DENIED,

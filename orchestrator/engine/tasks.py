@@ -17,7 +17,11 @@ from temporalio.api.workflowservice.v1 import (
     ListWorkflowExecutionsRequest,
 )
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import (
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -87,8 +91,9 @@ class Submitted:
 class Tasks:
     """The engine's tasks, each call bounded by ``rpc_timeout`` seconds.
 
-    ``block`` knows, without asking anybody, what keeps an agent's queue waiting. Items of
-    ``batches`` are tasks as all others.
+    ``block`` knows, without asking anybody, what keeps an agent's queue waiting. ``notes_builds``:
+    the engine takes at the start what it would note of its own accord (search_attributes.BUILDS).
+    Items of ``batches`` are tasks as all others.
 
     Every method raises EngineUnavailable when the engine does not answer.
     """
@@ -98,10 +103,13 @@ class Tasks:
         client: Client,
         rpc_timeout: float,
         block: Callable[[str], Blocked | None] = lambda _: None,
+        *,
+        notes_builds: bool = False,
     ) -> None:
         self._client = client
         self._deadline = timedelta(seconds=rpc_timeout)
         self._block = block
+        self._notes_builds = notes_builds
         self._recorder = Recorder(client.data_converter)
         self._histories = Histories(client, rpc_timeout)
         self._finals = Finals()
@@ -138,7 +146,7 @@ class Tasks:
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     memo=_memo(plan, created_at, fingerprint),
-                    search_attributes=search_attributes.of_task(task, plan),
+                    search_attributes=self._attributes(task, plan),
                     static_summary=summary(task, plan),
                     priority=engine_priority(plan.priority, task.tenant, plan.fairness_weight),
                     request_eager_start=True,
@@ -149,6 +157,10 @@ class Tasks:
         except RPCError as error:
             raise EngineRefused(f"The engine refuses the task: {error.message}") from None
         return Submitted.of(task_id, plan.agent, created_at, created=True)
+
+    def _attributes(self, task: Task, plan: Plan) -> TypedSearchAttributes:
+        found = search_attributes.of_task(task, plan)
+        return found.updated(search_attributes.BUILDS) if self._notes_builds else found
 
     async def existing(self, task_id: str, fingerprint: str | None) -> Submitted:
         """The answer that the task got when it was submitted first.

@@ -218,3 +218,21 @@ def browser(directory: Path) -> Iterator[webdriver.Chrome]:
         yield driver
     finally:
         driver.quit()
+
+
+async def test_the_engine_has_nothing_to_add_to_a_tasks_search_attributes(
+    stack: Stack, api: httpx.AsyncClient
+) -> None:
+    """Each addition would be one more write to the engine's lists."""
+    task = {"pattern": "work", "payload": {}}
+    answer = await api.post("/orchestrate", json=task, headers={"Prefer": "wait=20"})
+    described = ("workflow", "describe", "--workflow-id", answer.json()["task_id"])
+    shown = ("workflow", "show", "--workflow-id", answer.json()["task_id"])
+
+    info = json.loads(await stack.temporal(*described, "--output", "json"))
+    history = json.loads(await stack.temporal(*shown, "--output", "json"))
+
+    began = history["events"][0]["workflowExecutionStartedEventAttributes"]["searchAttributes"]
+    ended = info["workflowExecutionInfo"]["searchAttributes"]
+    assert set(began["indexedFields"]) == set(ended["indexedFields"])
+    assert began["indexedFields"]["BuildIds"]["data"] == ended["indexedFields"]["BuildIds"]["data"]
