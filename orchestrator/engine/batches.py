@@ -9,8 +9,6 @@ from typing import Any
 
 from temporalio.client import Client
 from temporalio.common import (
-    SearchAttributePair,
-    TypedSearchAttributes,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
@@ -85,8 +83,11 @@ class Batches:
     EngineUnavailable when the engine does not answer. Looking needs no worker.
     """
 
-    def __init__(self, client: Client, rpc_timeout: float, own: OwnStatus) -> None:
+    def __init__(
+        self, client: Client, rpc_timeout: float, own: OwnStatus, *, notes_builds: bool = False
+    ) -> None:
         self._client = client
+        self._notes_builds = notes_builds
         self._deadline = timedelta(seconds=rpc_timeout)
         self._histories = Histories(client, rpc_timeout)
         self._recorder = Recorder(client.data_converter)
@@ -150,14 +151,14 @@ class Batches:
         """
         batch_id = batch.batch_id
         assert batch_id is not None  # noqa: S101 - whoever gathers them names it
-        pair = SearchAttributePair(search_attributes.BATCH, batch_id)
+        attributes = search_attributes.of_coalesced(batch_id, notes_builds=self._notes_builds)
         try:
             await self._start(
                 batch_id,
                 batch,
                 static_summary=f"{len(batch.items):,} coalesced tasks",
                 memo=_memo(batch, None),
-                search_attributes=TypedSearchAttributes([pair]),
+                search_attributes=attributes,
                 **_EAGERLY_ONCE,
             )
         except (RPCError, WorkflowAlreadyStartedError) as error:

@@ -62,6 +62,12 @@ def of_task(task: Task, plan: Plan) -> TypedSearchAttributes:
     return TypedSearchAttributes(pairs)
 
 
+def of_coalesced(batch_id: str, *, notes_builds: bool) -> TypedSearchAttributes:
+    """The attributes of a batch of tasks that were handed in singly."""
+    found = TypedSearchAttributes([SearchAttributePair(BATCH, batch_id)])
+    return found.updated(BUILDS) if notes_builds else found
+
+
 def of_dead_letter(task: Task, plan: Plan, error_type: str) -> TypedSearchAttributes:
     """The attributes of a task's dead letter: the task's, and what it failed of."""
     return of_task(task, plan).updated(SearchAttributePair(ERROR_TYPE, error_type))

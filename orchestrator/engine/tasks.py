@@ -113,7 +113,7 @@ class Tasks:
         self._recorder = Recorder(client.data_converter)
         self._histories = Histories(client, rpc_timeout)
         self._finals = Finals()
-        self.batches = Batches(client, rpc_timeout, self._own)
+        self.batches = Batches(client, rpc_timeout, self._own, notes_builds=notes_builds)
 
     async def submit(
         self,
