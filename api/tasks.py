@@ -132,31 +132,22 @@ async def _submit(
     request: Request, services: Services
 ) -> tuple[TaskRequest, Submitted, Ticket | None]:
     """Start the task, or find it; with the ticket that was used up for it."""
-    task_request, plan, key = await _planned(request, services)
+    asked, plan, key = await _planned(request, services)
     trace = traceparent(request)
-    item = None
-    if plan.dispatch is Dispatch.COALESCED:
-        item = Item.of(task_request, trace)
-        if key or item.is_large:
-            # The engine keeps the ids of workflows unique, so a key needs one to itself.
-            item, plan = None, plan.model_copy(update={"dispatch": Dispatch.QUEUED})
-    task_id = task_id_of(key, task_request.tenant) if key else str(uuid.uuid4())
-    digest = fingerprint(task_request) if key else None
+    item = _coalescible(asked, plan, key, trace)
+    if item is None and plan.dispatch is Dispatch.COALESCED:
+        plan = plan.model_copy(update={"dispatch": Dispatch.QUEUED})
+    task_id = task_id_of(key, asked.tenant) if key else str(uuid.uuid4())
+    digest = fingerprint(asked) if key else None
     try:
         async with services.admission.admitted(plan) as ticket:
             if item and ticket.plan.dispatch is Dispatch.COALESCED:
-                task_id, created_at = await services.coalescer.submit(item, ticket.plan)
-                submitted = Submitted.of(task_id, ticket.plan.agent, created_at, created=True)
-                return task_request, submitted, ticket
-            task = Task.model_construct(
-                task_request.model_fields_set | {"plan", "traceparent"},
-                **dict(task_request),
-                plan=ticket.plan,
-                traceparent=trace,
-            )
-            submitted = await services.tasks.submit(
-                task, ticket.plan, task_id, datetime.now(UTC), digest
-            )
+                submitted = await _start_with_others(services, item, ticket.plan)
+            else:
+                task = _task(asked, ticket.plan, trace)
+                submitted = await services.tasks.submit(
+                    task, ticket.plan, task_id, datetime.now(UTC), digest
+                )
             ticket.replayed = not submitted.created
     except (AgentUnavailable, RateLimited, QueueFull) as refusal:
         replayed = None if digest is None else await _replayed(services, task_id, digest)
@@ -164,8 +155,34 @@ async def _submit(
             count_refusal(plan.agent, refusal)
             log.info("task_refused", agent=plan.agent, reason=str(refusal))
             raise
-        return task_request, replayed, None
-    return task_request, submitted, ticket if submitted.created else None
+        return asked, replayed, None
+    return asked, submitted, ticket if submitted.created else None
+
+
+def _coalescible(asked: TaskRequest, plan: Plan, key: str | None, trace: str | None) -> Item | None:
+    """The task as it is started with others; None where it must be started by itself.
+
+    The engine keeps the ids of workflows unique, so one with a key needs a workflow.
+    """
+    if plan.dispatch is not Dispatch.COALESCED or key:
+        return None
+    item = Item.of(asked, trace)
+    return None if item.is_large else item
+
+
+async def _start_with_others(services: Services, item: Item, plan: Plan) -> Submitted:
+    task_id, created_at = await services.coalescer.submit(item, plan)
+    return Submitted.of(task_id, plan.agent, created_at, created=True)
+
+
+def _task(asked: TaskRequest, plan: Plan, trace: str | None) -> Task:
+    """The task with its plan; what it is made of has been validated."""
+    return Task.model_construct(
+        asked.model_fields_set | {"plan", "traceparent"},
+        **dict(asked),
+        plan=plan,
+        traceparent=trace,
+    )
 
 
 async def _replayed(services: Services, task_id: str, digest: str) -> Submitted | None:
