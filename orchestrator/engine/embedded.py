@@ -48,6 +48,9 @@ DYNAMIC_CONFIG = {
     "system.forceSearchAttributesCacheRefreshOnRead": "false",
     # Orders to cancel many tasks; by default a namespace carries out one at a time.
     "frontend.MaxConcurrentBatchOperationPerNamespace": "20",
+    # Polls that wait at the same time. Each worker has one or two for each agent; of those beyond
+    # the default of 1200 the engine refuses whichever comes, and calls would wait.
+    "frontend.namespaceCount": "20000",
 }
 
 
