@@ -21,6 +21,8 @@ from orchestrator.models import TaskState
 from orchestrator.telemetry.logging import get_logger
 
 REFRESH_SECONDS = 1.0
+QUEUES_A_SECOND = 100
+"""How many agents' queues the engine is asked about at most, which takes a tenth of a core."""
 RENEW_SECONDS = 0.2
 """Those who cannot wait for the next refresh have the engine asked at most this often."""
 IDLE_SECONDS = 120.0
@@ -77,8 +79,16 @@ class Snapshot:
         return total
 
 
+def refresh_seconds(agents: int) -> float:
+    """The pause between two looks at so many agents' queues."""
+    return max(REFRESH_SECONDS, agents / QUEUES_A_SECOND)
+
+
 class Overview:
-    """Refreshes a snapshot once a second while anybody looks; reading it costs no engine call."""
+    """Refreshes a snapshot while anybody looks; reading it costs no engine call.
+
+    Once a second, or with more than a hundred agents more seldom.
+    """
 
     def __init__(self, client: Client, tasks: Tasks, agents: Sequence[str], timeout: float) -> None:
         self._client = client
@@ -90,6 +100,7 @@ class Overview:
         self._asked_at = time.monotonic()
         self._refreshed_at = float("-inf")
         self._refreshing = asyncio.Lock()
+        self._pause = refresh_seconds(len(agents))
 
     async def get(self) -> Snapshot:
         """The last snapshot; asks the engine itself only after nobody had asked for a while."""
@@ -126,10 +137,10 @@ class Overview:
             if time.monotonic() - self._asked_at < IDLE_SECONDS:
                 async with self._refreshing:
                     await self._refresh()
-            await asyncio.sleep(REFRESH_SECONDS)
+            await asyncio.sleep(self._pause)
 
     def _is_stale(self) -> bool:
-        longest = 2 * REFRESH_SECONDS + self._timeout.total_seconds()
+        longest = 2 * self._pause + self._timeout.total_seconds()
         return time.monotonic() - self._refreshed_at > longest
 
     async def _refresh(self) -> None:
