@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PEERS := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test format lock histories bench clean
+.PHONY: help install install-dev run test format lock histories bench bench-scale clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ bench: install-dev $(PEERS)/.installed  ## measure, side by side, and print the 
 	$(BIN)/python -m bench.dispatch
 	$(BIN)/python -m bench.batch
 	$(BIN)/python -m bench.memory
+
+bench-scale: install-dev  ## measure growth: processes, tasks, waiting tasks, agents
+	$(BIN)/python -m bench.scale
 
 clean:  ## remove the venvs and what tests and runs left
 	rm -rf $(VENV) $(PEERS) bench/peers/node_modules .data .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

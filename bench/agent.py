@@ -4,7 +4,8 @@ It speaks just enough HTTP, so that what is measured is the way to it and not it
 first line on stdout is its URL, each further one the time of a call by the monotonic clock, which
 all processes of a machine share; with ``--quiet`` there are none but those of ``POST /timed``.
 
-``POST /hold`` is never answered; ``GET /calls`` tells how many others have been.
+``POST /slow`` is answered after 50 ms, ``POST /hold`` never; ``GET /calls`` tells how many calls
+have been answered.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import time
 
 import uvloop
 
+SLOW_SECONDS = 0.05
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -44,7 +46,10 @@ class _Connection(asyncio.Protocol):
         if head.startswith(b"POST /hold"):
             self._received, self._arrived = b"", 0
             return
-        self._answer(head)
+        if head.startswith(b"POST /slow"):
+            asyncio.get_running_loop().call_later(SLOW_SECONDS, self._answer, head)
+        else:
+            self._answer(head)
         self._received, self._arrived = b"", 0
 
     def _answer(self, head: bytes) -> None:

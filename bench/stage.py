@@ -18,6 +18,7 @@ class Agent:
 
     def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
         self.url = url
+        self.pid = process.pid
         self._process = process
 
     async def arrival(self) -> int:
