@@ -13,7 +13,7 @@ from typing import Any, Self
 from temporalio.client import Client as Temporal
 
 from bench.client import Client
-from bench.memory import cpu_seconds, memory_of
+from bench.processes import cpu_seconds, memory_of
 from bench.stage import Agent
 from tests.support.stack import Stack, eventually, free_port, running
 
@@ -126,7 +126,7 @@ class Site:
 
     def memory(self) -> dict[str, float]:
         """Private megabytes by kind, of the first process of each."""
-        return {kind: round(memory_of(self.pids(kind)[0])[1] / 1e6, 1) for kind in KINDS}
+        return {kind: round(memory_of(self.pids(kind)[0]).private / 1e6, 1) for kind in KINDS}
 
     async def leave_all(self) -> None:
         """Stop what has joined."""
