@@ -70,6 +70,19 @@ class Ledger:
             self._unfinished.remove(each)
         return [each.position for each in found]
 
+    async def hand_over(self) -> None:
+        """Have the batch know now what has ended, and not only with the report.
+
+        Until it knows, a crash must not lose what is told: some may be told twice.
+        """
+        told = tuple(self._outcomes)
+        if not told:
+            return
+        await _signal(ChunkReport(agent=self._agent, outcomes=told))
+        self._outcomes = self._outcomes[len(told) :]
+        self._bytes = len(to_json(self._outcomes)) if self._outcomes else 0
+        self._recorded += [each.position for each in told]
+
     async def flush(self) -> None:
         """Send the outcomes that the report has no room for, in signals of a size they may have."""
         while self._overflow:

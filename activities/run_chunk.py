@@ -27,6 +27,9 @@ from orchestrator.telemetry.logging import get_logger
 MOST_LOST = 1
 """After more lost workers the rest go on alone: one of them may be what ends the workers."""
 
+EARLY_BEATS = 2
+"""After so many heartbeats, and again, the batch of single tasks is told of those that ended."""
+
 log = get_logger(__name__)
 
 
@@ -56,7 +59,7 @@ class ChunkCalls:
                 ledger.go_on(Unfinished(position=position, progress=Progress()))
             return ledger.known()
         try:
-            async with _heartbeats(ledger):
+            async with _heartbeats(ledger, early=chunk.paid):
                 await cancellable.run()
                 await ledger.flush()
         except asyncio.CancelledError:
@@ -96,13 +99,20 @@ def _come_again(ledger: Ledger, refusal: AgentUnavailable, *, wait: bool) -> App
 
 
 @asynccontextmanager
-async def _heartbeats(ledger: Ledger) -> AsyncIterator[None]:
-    """Tell the engine what is done, which is also how a cancellation gets here."""
+async def _heartbeats(ledger: Ledger, *, early: bool) -> AsyncIterator[None]:
+    """Tell the engine what is done, which is also how a cancellation gets here.
+
+    Of single tasks that wait for a slow one of their chunk the batch is told ``early``.
+    """
 
     async def beat() -> None:
+        beats = 0
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             activity.heartbeat(ledger.known())
+            beats += 1
+            if early and beats % EARLY_BEATS == 0:
+                await ledger.hand_over()
 
     beating = asyncio.create_task(beat())
     try:

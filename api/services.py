@@ -68,7 +68,7 @@ async def open_services(settings: Settings, stopping: asyncio.Event) -> AsyncIte
                 settings=settings,
                 routes=routes,
                 tasks=tasks,
-                coalescer=Coalescer(settings.coalescing, tasks.batches.start_coalesced),
+                coalescer=Coalescer(settings.coalescing, tasks.batches.start_coalesced, timeout),
                 overview=overview,
                 admission=admission,
                 fleet=fleet,

@@ -15,6 +15,7 @@ from pydantic_core import to_json
 from orchestrator.batches import PART_BYTES, Batch, BatchPlan, batch_id_of, item_id
 from orchestrator.batching import ITEM_OVERHEAD_BYTES, escaped_bytes, item_text
 from orchestrator.config import Coalescing
+from orchestrator.errors import EngineUnavailable
 from orchestrator.models import Dispatch, Plan, TaskRequest
 
 LARGE_BYTES = 100_000
@@ -54,6 +55,8 @@ class Group:
         self.created_at = datetime.now(UTC)
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_due = False
+        self.overdue: asyncio.TimerHandle | None = None
+        """Cancelled when its turn comes."""
         self._items: list[str] = []
         self._chosen: list[int] = []
         self._plans: dict[tuple[Plan, str], int] = {}
@@ -76,6 +79,11 @@ class Group:
         self._chosen.append(index)
         self._bytes += item.size
         return len(self._items) - 1
+
+    def fail(self, error: Exception) -> None:
+        """Tell every request of the group, those that were given up left aside."""
+        self.started.set_exception(error)
+        self.started.exception()
 
     def batch(self) -> Batch:
         """What its workflow starts with.
@@ -104,12 +112,14 @@ class Coalescer:
 
     A group goes at once where nothing is being started, else after the window, or when it is full.
     No more than ``max_starts`` are under way, so a busy engine makes groups larger, not more. One
-    event loop uses it, so nothing is locked.
+    event loop uses it, so nothing is locked. One whose turn does not come within ``patience``
+    seconds, since the engine does not answer, is not started at all.
     """
 
-    def __init__(self, settings: Coalescing, start: Start) -> None:
+    def __init__(self, settings: Coalescing, start: Start, patience: float) -> None:
         self._settings = settings
         self._start = start
+        self._patience = patience
         self._open: Group | None = None
         self._full: list[Group] = []
         self._starting: set[asyncio.Task[None]] = set()
@@ -141,8 +151,17 @@ class Coalescer:
         group = self._open = Group()
         # Even at once is after this turn of the loop, and takes along what was read in it.
         window = self._settings.window if self._starting else 0
-        asyncio.get_running_loop().call_later(window, self._on_due, group)
+        loop = asyncio.get_running_loop()
+        loop.call_later(window, self._on_due, group)
+        group.overdue = loop.call_later(self._patience, self._give_up, group)
         return group
+
+    def _give_up(self, group: Group) -> None:
+        if group is self._open:
+            self._open = None
+        else:
+            self._full.remove(group)
+        group.fail(EngineUnavailable("The engine did not answer in time"))
 
     def _on_due(self, group: Group) -> None:
         group.is_due = True
@@ -158,6 +177,8 @@ class Coalescer:
     def _launch(self) -> None:
         """Start what is full or due, as far as there may be more starts under way."""
         while len(self._starting) < self._settings.max_starts and (group := self._next()):
+            if group.overdue:
+                group.overdue.cancel()
             running = asyncio.create_task(self._run(group))
             self._starting.add(running)
             running.add_done_callback(self._on_done)
@@ -179,6 +200,6 @@ class Coalescer:
         try:
             await self._start(group.batch())
         except Exception as error:  # noqa: BLE001 - it is raised to every request of the group
-            group.started.set_exception(error)
+            group.fail(error)
         else:
             group.started.set_result(None)

@@ -57,6 +57,8 @@ with workflow.unsafe.imports_passed_through():
 
 TOLD_AFTER = timedelta(seconds=5)
 """What has ended shows in GET /batches after so long, or once it is a hundredth of all."""
+TOLD_SOON_AFTER = timedelta(seconds=1)
+"""The same of coalesced tasks, which hold places in the bounded queue until it shows."""
 FULL_EVENTS = 20_000
 FULL_BYTES = 16 * 1024 * 1024
 """A history that is full is carried on by a new run, once the children have ended."""
@@ -348,6 +350,8 @@ class TaskBatch:
         items = self._items
         if items and (plan := items.plan_of(report.agent)):
             await self._settle(items, plan, report.outcomes)
+            if self._batch.coalesced:
+                self._tell()
 
     @workflow.signal(name=CANCEL_ITEMS)
     async def cancel_items(self, positions: list[int]) -> None:
@@ -391,11 +395,15 @@ class TaskBatch:
             + (f"; part {self._batch.part + 1} of {parts}" if parts > 1 else "")
         )
         news = self._told.pending - tally.pending
-        enough = ended or news >= max(1, tally.total // 100)
-        # The batches of coalesced tasks are many, and over in a moment: their results tell.
+        if not news:
+            return
+        since = workflow.now() - self._told_at
         if self._batch.coalesced and not cut_off:
-            enough = False
-        if news and (enough or workflow.now() - self._told_at > TOLD_AFTER):
+            # Such batches are many, and over in a moment: at their end the results tell.
+            enough = not ended and since > TOLD_SOON_AFTER
+        else:
+            enough = ended or news >= max(1, tally.total // 100) or since > TOLD_AFTER
+        if enough:
             self._told, self._told_at = tally, workflow.now()
             workflow.upsert_memo({MEMO_TALLY: tally})
 

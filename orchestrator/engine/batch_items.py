@@ -28,7 +28,13 @@ from temporalio.client import Client
 
 from orchestrator.batches import ItemOutcome, item_id
 from orchestrator.engine.batch_parts import BatchParts, Part, is_started
-from orchestrator.engine.batch_record import BatchRecords, Recorded, RunRecord, outcomes_of
+from orchestrator.engine.batch_record import (
+    BatchRecords,
+    ChunkRecord,
+    Recorded,
+    RunRecord,
+    outcomes_of,
+)
 from orchestrator.engine.histories import WorkflowNotFound
 from orchestrator.engine.listing import STATE_BY_NAME, quoted
 from orchestrator.engine.record import Recorder, Waiting, moment
@@ -243,13 +249,13 @@ class BatchItems:
             found = await self._records.find(part.execution, info.history_length, positions)
         except WorkflowNotFound:
             return {}
-        chunks: dict[str, Mapping[int, Recorded]] = {}
         told = {}
         for position, record in found.items():
-            chunk = record.chunk_of(position) or ""
-            if chunk in part.chunks and chunk not in chunks:
-                chunks[chunk] = outcomes_of(await self._parts.report(part.chunks[chunk]))
-            told[position] = tell(part, record, position, chunks)
+            chunk = record.chunk_of(position)
+            name = chunk.activity_id if chunk else ""
+            if name in part.chunks and name not in part.reports:
+                part.reports[name] = outcomes_of(await self._parts.report(part.chunks[name]))
+            told[position] = tell(part, record, position, part.reports)
         return told
 
     async def _closed(self, part: Part, told: Mapping[int, Told]) -> list[Told]:
@@ -309,7 +315,7 @@ def tell(
     if part.closed:
         return _cut_short(part, record, position)
     if chunk := record.chunk_of(position):
-        return _in_hand(part, record, position, chunk, chunks.get(chunk, {}))
+        return _in_hand(part, record, position, chunk, chunks.get(chunk.activity_id, {}))
     if cancelled_at := record.cancelled.get(position):
         return Told(position, record, TaskState.CANCELLED, cancelled_at)
     state = TaskState.RUNNING if position in record.begun else TaskState.QUEUED
@@ -326,18 +332,21 @@ def _cut_short(part: Part, record: RunRecord, position: int) -> Told:
 
 
 def _in_hand(
-    part: Part, record: RunRecord, position: int, chunk: str, told: Mapping[int, Recorded]
+    part: Part, record: RunRecord, position: int, chunk: ChunkRecord, told: Mapping[int, Recorded]
 ) -> Told:
     """An item of a chunk that is under way."""
     if recorded := told.get(position):
         return Told(position, record, recorded.state, recorded=recorded)
-    activity = part.chunks.get(chunk)
+    activity = part.chunks.get(chunk.activity_id)
+    if activity is None and chunk.event_id > part.info.history_length:
+        # It was asked for after the batch was described.
+        return Told(position, record, TaskState.QUEUED)
     # Its end is known to the engine, but stands in no event yet.
     if activity is None:
         return Told(position, record, TaskState.RUNNING)
     if is_started(activity):
         return Told(position, record, TaskState.RUNNING, moment(activity.last_started_time))
-    if chunk in record.asking and (cancelled_at := record.cancelled.get(position)):
+    if chunk.activity_id in record.asking and (cancelled_at := record.cancelled.get(position)):
         return Told(position, record, TaskState.CANCELLED, cancelled_at)
     return Told(position, record, TaskState.QUEUED, held=activity)
 

@@ -9,7 +9,7 @@ import time
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, TypeVar
@@ -30,10 +30,11 @@ from orchestrator.batches import (
     ChunkReport,
     part_id,
 )
-from orchestrator.engine.batch_record import BatchRecords
+from orchestrator.engine.batch_record import BatchRecords, Recorded
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.record import MEMO_CREATED_AT, STATES, Recorder, moment
 from orchestrator.engine.reports import readable
+from orchestrator.engine.shared import SharedQuestions
 from orchestrator.errors import BatchNotFound
 from orchestrator.models import Internal, TaskState
 
@@ -78,6 +79,8 @@ class Part:
     described: DescribeWorkflowExecutionResponse
     memo: Mapping[str, Any]
     tally: BatchTally
+    reports: dict[str, Mapping[int, Recorded]] = field(default_factory=dict, compare=False)
+    """Outcomes that chunks under way have told, by activity id, as far as somebody asked."""
 
     @property
     def info(self) -> WorkflowExecutionInfo:
@@ -142,6 +145,15 @@ class Part:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A part as it was described, and when that was asked for, by the monotonic clock."""
+
+    part: Part
+    asked_at: float
+    outdated: bool = False
+
+
 class BatchParts:
     """Finds the parts of batches.
 
@@ -155,9 +167,9 @@ class BatchParts:
         self._records = records
         self._converter = converter
         self._recorder = Recorder(converter)
-        self._kept: OrderedDict[str, tuple[Part, float]] = OrderedDict()
-        """The parts that were described last, each with when that was."""
-        self._asking: dict[str, asyncio.Task[Part]] = {}
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        """The parts that were described last."""
+        self._asking = SharedQuestions[Part]()
 
     async def all(self, batch_id: str) -> list[Part]:
         """Every part; without those that the engine has deleted already."""
@@ -199,41 +211,38 @@ class BatchParts:
 
     async def _recent(self, batch_id: str) -> Part:
         """The first part, as it was described a moment ago; who asks meanwhile is answered too."""
-        part, at = self._kept.get(batch_id, (None, 0.0))
-        if part is not None and at > time.monotonic() - RECENT_SECONDS:
-            return part
-        asking = self._asking.get(batch_id)
-        if asking is None or asking.done():
-            asking = self._asking[batch_id] = asyncio.create_task(self.lead(batch_id))
-            asking.add_done_callback(lambda ended: self._asked(batch_id, ended))
-        return await asyncio.shield(asking)
-
-    def _asked(self, batch_id: str, ended: asyncio.Task[Part]) -> None:
-        if self._asking.get(batch_id) is ended:
-            del self._asking[batch_id]
+        kept = self._kept.get(batch_id)
+        if kept and not kept.outdated and kept.asked_at > time.monotonic() - RECENT_SECONDS:
+            return kept.part
+        return await self._asking.ask(batch_id, lambda: self.lead(batch_id))
 
     def forget(self, batch_id: str) -> None:
-        """What is known is out of date: something was ordered."""
-        self._kept.pop(batch_id, None)
-        self._asking.pop(batch_id, None)
+        """Something was ordered: what was asked for until now is out of date."""
+        self._asking.forget(batch_id)
+        if kept := self._kept.get(batch_id):
+            self._kept[batch_id] = _Kept(kept.part, time.monotonic(), outdated=True)
 
     def seen(self, batch_id: str) -> Part | None:
         """The first part as it was described last; asks nobody."""
-        part, at = self._kept.get(batch_id, (None, 0.0))
-        return part if at > time.monotonic() - KEPT_SECONDS else None
+        kept = self._kept.get(batch_id)
+        return kept.part if kept and kept.asked_at > time.monotonic() - KEPT_SECONDS else None
 
     async def _part(self, batch_id: str, number: int, first: int) -> Part | None:
         workflow_id = part_id(batch_id, number)
         part = self.seen(workflow_id)
         if part is None or not part.closed:
+            asked_at = time.monotonic()
             part = await self._described(batch_id, number, first)
             if part is not None:
-                self._keep(workflow_id, part)
+                self._keep(workflow_id, _Kept(part, asked_at))
         return part
 
-    def _keep(self, workflow_id: str, part: Part) -> None:
-        self._kept[workflow_id] = part, time.monotonic()
-        self._kept.move_to_end(workflow_id)
+    def _keep(self, workflow_id: str, new: "_Kept") -> None:
+        known = self._kept.get(workflow_id)
+        # Answers may overtake each other.
+        if known is None or known.asked_at < new.asked_at:
+            self._kept[workflow_id] = new
+            self._kept.move_to_end(workflow_id)
         while len(self._kept) > KEPT_PARTS:
             self._kept.popitem(last=False)
 

@@ -94,6 +94,15 @@ class Recorded:
         return ItemOutcome.model_validate_json(self.outcome)
 
 
+@dataclass(frozen=True, slots=True)
+class ChunkRecord:
+    """A chunk that was asked for, by the event of that number."""
+
+    activity_id: str
+    event_id: int
+    positions: frozenset[int]
+
+
 @dataclass
 class RunRecord:
     """What one run has recorded.
@@ -120,7 +129,7 @@ class RunRecord:
     own: set[int] = field(default_factory=set)
     begun: set[int] = field(default_factory=set)
     cancelled: dict[int, datetime] = field(default_factory=dict)
-    chunks: dict[int, tuple[str, frozenset[int]]] = field(default_factory=dict)
+    chunks: dict[int, ChunkRecord] = field(default_factory=dict)
     asking: set[str] = field(default_factory=set)
     size: int = 0
     token: bytes = b""
@@ -150,12 +159,9 @@ class RunRecord:
         plan = batch.plans[batch.chosen[place]]
         return Task.model_validate_json(batch.items[place]), plan
 
-    def chunk_of(self, position: int) -> str | None:
-        """The activity that has the item in hand."""
-        for activity_id, positions in self.chunks.values():
-            if position in positions:
-                return activity_id
-        return None
+    def chunk_of(self, position: int) -> ChunkRecord | None:
+        """The chunk that has the item in hand."""
+        return next((each for each in self.chunks.values() if position in each.positions), None)
 
     def _place(self, position: int) -> int | None:
         if self.batch.positions is None:
@@ -237,7 +243,10 @@ class BatchRecords:
             return False
         events, token = found
         async with self._turn(run_id):
-            record = self._kept.get(run_id) or record
+            current = self._kept.get(run_id) or record
+            if record.token and current is not record:
+                return True  # what is known now was read anew, and goes less far
+            record = current
             for event in events:
                 # Workflow tasks tell nothing, and those that are yet to be done may change.
                 if event.event_id > record.known and event.event_type not in _WORKFLOW_TASKS:
@@ -340,7 +349,8 @@ class BatchRecords:
         scheduled = event.activity_task_scheduled_event_attributes
         if scheduled.activity_type.name == RUN_CHUNK:
             chunk = await self._decoded(scheduled.input.payloads, _Positions) or _Positions()
-            record.chunks[event.event_id] = scheduled.activity_id, frozenset(chunk.positions)
+            held = frozenset(chunk.positions)
+            record.chunks[event.event_id] = ChunkRecord(scheduled.activity_id, event.event_id, held)
             if chunk.asks:
                 record.asking.add(scheduled.activity_id)
 

@@ -1,10 +1,9 @@
 """Waiting for items of a batch: however many wait, the engine is asked once for all of them."""
 
-import asyncio
-
 from orchestrator.engine.batch_parts import BatchParts, Part
 from orchestrator.engine.batch_record import BatchRecords
 from orchestrator.engine.histories import WorkflowNotFound
+from orchestrator.engine.shared import SharedQuestions
 from orchestrator.errors import BatchNotFound
 
 
@@ -14,7 +13,7 @@ class BatchWatches:
     def __init__(self, parts: BatchParts, records: BatchRecords) -> None:
         self._parts = parts
         self._records = records
-        self._watches: dict[str, asyncio.Task[Part]] = {}
+        self._watches = SharedQuestions[Part]()
 
     async def next(self, batch_id: str, seconds: float) -> Part:
         """The batch's first part, once it has recorded something new, or after so many seconds.
@@ -25,11 +24,7 @@ class BatchWatches:
             BatchNotFound: no such batch.
             EngineUnavailable: the engine does not answer.
         """
-        watch = self._watches.get(batch_id)
-        if watch is None:
-            watch = self._watches[batch_id] = asyncio.create_task(self._watch(batch_id, seconds))
-            watch.add_done_callback(lambda _: self._watches.pop(batch_id))
-        return await asyncio.shield(watch)
+        return await self._watches.ask(batch_id, lambda: self._watch(batch_id, seconds))
 
     async def _watch(self, batch_id: str, seconds: float) -> Part:
         part = self._parts.seen(batch_id) or await self._parts.lead(batch_id)

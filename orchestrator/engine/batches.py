@@ -30,7 +30,7 @@ from orchestrator.engine import search_attributes
 from orchestrator.engine.batch_counts import BatchCounts
 from orchestrator.engine.batch_items import BatchItems, OwnStatus, Seen
 from orchestrator.engine.batch_lists import BatchLists
-from orchestrator.engine.batch_parts import BatchParts
+from orchestrator.engine.batch_parts import BatchParts, Part
 from orchestrator.engine.batch_record import BatchRecords
 from orchestrator.engine.batch_watches import BatchWatches
 from orchestrator.engine.histories import Histories, WorkflowNotFound
@@ -161,7 +161,9 @@ class Batches:
                 search_attributes=attributes,
                 **_EAGERLY_ONCE,
             )
-        except (RPCError, WorkflowAlreadyStartedError) as error:
+        except WorkflowAlreadyStartedError:
+            pass  # by this very call, since nobody else has the id
+        except RPCError as error:
             raise EngineRefused(f"The engine refuses the task: {error.message}") from None
 
     async def _start_further(
@@ -274,14 +276,28 @@ class Batches:
         end, pause, left = time.monotonic() + wait, _SHORTEST_PAUSE, wait
         while True:
             try:
-                lead = await self._watches.next(batch_id, min(pause, left)) if left > 0 else None
+                lead = await self._news(batch_id, pause, left)
                 seen = await self._items.item(batch_id, position, lead)
             except BatchNotFound:
                 raise TaskNotFound(item_id(batch_id, position)) from None
             left = end - time.monotonic()
             if seen.own or seen.status.status.is_final or left <= 0:
                 return seen
+            if lead and lead.closed:
+                # An item of a further part: nothing tells of those.
+                await asyncio.sleep(min(pause, left))
             pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    async def _news(self, batch_id: str, pause: float, left: float) -> Part | None:
+        """The batch once there is news, or after the pause; None where no time is left."""
+        if left <= 0:
+            return None
+        try:
+            # Others may have begun to wait for longer.
+            async with asyncio.timeout(left):
+                return await self._watches.next(batch_id, min(pause, left))
+        except TimeoutError:
+            return None
 
     async def outcomes(self, batch_id: str, positions: Iterable[int]) -> dict[int, TaskStatus]:
         """Those of the items that have ended, by position.

@@ -156,6 +156,24 @@ async def test_the_queue_is_bounded(tmp_path: Path) -> None:
     assert "Queue is full" == refused.json()["detail"]
 
 
+async def test_one_that_is_slow_holds_only_its_own_place(tmp_path: Path) -> None:
+    """Those that were started with it leave the queue as they end."""
+    async with product(tmp_path, priority_queue={"max_queue_size": 30}) as (_, agent, api):
+        answers = await submit(api, [task(n, hang=n == 5) for n in range(25)])
+        assert {202} == {each.status_code for each in answers}
+
+        async def counted() -> bool:
+            health = (await api.get("/health")).json()
+            return bool((health["active_tasks"], health["queue_size"]) == (1, 1))
+
+        await eventually(counted, what="one task that is active")
+        more = await submit(api, map(task, range(25)))
+        agent.release()
+        ids = [each.json()["task_id"] for each in (*answers, *more)]
+        await all_done(api, agent, ids)
+        assert {1} == {len(agent.calls_of(each)) for each in ids}
+
+
 async def test_an_agent_that_is_away_refuses(tmp_path: Path) -> None:
     """New tasks; those that were accepted before wait, and their deadline holds."""
     recovery = {

@@ -25,10 +25,11 @@ def item(number: int = 0, tenant: str = "default", trace: str | None = None) -> 
 class Engine:
     """Starts batches when it is told to, and remembers them."""
 
-    def __init__(self, **settings: float) -> None:
+    def __init__(self, patience: float = 60, **settings: float) -> None:
         self.begun: list[Batch] = []
         self.answers: list[asyncio.Future[None]] = []
-        self.coalescer = Coalescer(Coalescing(**settings), self.start)  # type: ignore[arg-type]
+        chosen = Coalescing(**settings)  # type: ignore[arg-type]
+        self.coalescer = Coalescer(chosen, self.start, patience)
         self._heard = asyncio.Condition()
 
     async def start(self, batch: Batch) -> None:
@@ -160,6 +161,23 @@ async def test_a_failed_start_fails_exactly_its_own_tasks() -> None:
     engine.answer(1)
 
     assert await kept[0]
+
+
+async def test_those_whose_turn_does_not_come_are_not_started() -> None:
+    """While the engine keeps silent; they may be sent again, and are done once."""
+    engine = Engine(window=1, patience=0.05, max_tasks=2)
+    first = engine.submit(item(0))
+    await engine.has_begun(1)
+    late = engine.submit(*map(item, range(1, 4)))
+    for each in late:
+        with pytest.raises(EngineUnavailable):
+            await each
+    engine.answer(0)
+    await first[0]
+    again = engine.submit(item(4))
+    assert [4] == numbers(await engine.has_begun(2))
+    engine.answer(1)
+    assert await again[0]
 
 
 async def test_a_request_that_is_given_up_takes_no_other_with_it() -> None:
