@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -55,6 +56,7 @@ FIRST_LOOK_SECONDS = 3.0
 """How long a process that starts waits for the fleet; then it goes by its configuration."""
 GATHER_SECONDS = 0.1
 """What breakers do so soon after a report is told together."""
+ORDER_AGAIN_SECONDS = 0.1
 _TOLD = frozenset({BreakerState.OPEN, BreakerState.CLOSED})
 
 log = get_logger(__name__)
@@ -145,13 +147,26 @@ class Fleet:
             OrderRefused: it cannot be carried out.
         """
         try:
-            return await self._asked(
-                self._handle().execute_update(
-                    name, order, result_type=AgentRecord, rpc_timeout=self._deadline
-                )
-            )
+            return await self._asked(self._updated(name, order))
         except WorkflowUpdateFailedError as error:
             raise _refusal(error) from None
+
+    async def _updated(self, name: str, order: Order) -> AgentRecord:
+        """The order's answer.
+
+        The engine lets go of an order that comes just as the workflow is carried on by a new run;
+        it was not carried out then, and is sent again.
+        """
+        update_id = str(uuid.uuid4())
+        while True:
+            try:
+                return await self._handle().execute_update(
+                    name, order, id=update_id, result_type=AgentRecord, rpc_timeout=self._deadline
+                )
+            except RPCError as error:
+                if error.status is not RPCStatusCode.FAILED_PRECONDITION:
+                    raise
+            await asyncio.sleep(ORDER_AGAIN_SECONDS)
 
     def _handle(self) -> WorkflowHandle[Any, Any]:
         return self._client.get_workflow_handle(FLEET_ID)

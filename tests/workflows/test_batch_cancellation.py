@@ -40,7 +40,7 @@ from tests.workflows.batch_stage import (
     told_tally,
     workflows,
 )
-from workflows import batch, batch_lanes, options
+from workflows import batch_burial, batch_lanes, options
 
 FEW = {"max_connections_per_agent": 3, "slow_start": 0}
 ONE = {"max_connections_per_agent": 1, "slow_start": 0}
@@ -191,7 +191,7 @@ async def test_what_failed_before_a_batch_was_cancelled_is_kept(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every item that says it is a dead letter is one, however soon the batch was cancelled."""
-    monkeypatch.setattr(batch, "BURIED_AT_ONCE", 2)
+    monkeypatch.setattr(batch_burial, "BURIED_AT_ONCE", 2)
     recovery = {"max_retries": 0, "dead_letter_queue": True}
     async with batching(client, Agent(Reply(status=500)), error_recovery=recovery) as stage:
         handle = await start(stage, numbered(stage, 40))
