@@ -160,12 +160,14 @@ class Fleet:
         update_id = str(uuid.uuid4())
         while True:
             try:
-                return await self._handle().execute_update(
+                record: AgentRecord = await self._handle().execute_update(
                     name, order, id=update_id, result_type=AgentRecord, rpc_timeout=self._deadline
                 )
             except RPCError as error:
                 if error.status is not RPCStatusCode.FAILED_PRECONDITION:
                     raise
+            else:
+                return record
             await asyncio.sleep(ORDER_AGAIN_SECONDS)
 
     def _handle(self) -> WorkflowHandle[Any, Any]:
