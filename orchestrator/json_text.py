@@ -23,11 +23,11 @@ def decode(body: bytes | bytearray) -> Any:
     try:
         # Within as many more as models may put around it.
         value = from_json(_DEEPER % bytes(body), allow_inf_nan=False)
+        for _ in range(LEVELS):
+            [value] = value  # nothing, or more than one value, is no JSON text
     except ValueError:
         from_json(body, allow_inf_nan=False)  # says what is wrong where, if it is that
         raise ValueError("nested too deep") from None
-    for _ in range(LEVELS):
-        [value] = value
     if _HUGE.search(body) and _has_infinity(value):
         raise ValueError("number out of range")
     return value

@@ -105,3 +105,16 @@ async def test_so_is_the_answer_to_a_wrong_submission(body: bytes, status: int) 
     assert (status, status) == (app.status_code, direct.status_code)
     assert (app.headers, app.json()) == (direct.headers, direct.json())
     assert status == direct.json()["status_code"]
+
+
+async def test_a_body_that_is_empty_or_too_much_is_told_as_such() -> None:
+    """In the words of JSON, and not of what reads it."""
+    headers = {"Content-Type": "application/json"}
+    found = [
+        (await both("POST", "/orchestrate", content=body, headers=headers))[1].json()["detail"]
+        for body in (b"", b"1, 2")
+    ]
+    assert [
+        "The body is not JSON: EOF while parsing",
+        "The body is not JSON: trailing characters",
+    ] == [each.partition(" at ")[0].partition(" a value")[0] for each in found]
