@@ -210,6 +210,8 @@ class Tasks:
 
     async def _own(self, task_id: str, wait: float = 0) -> TaskStatus:
         """The status of a task that has a workflow of its own."""
+        if certain := self._finals.certain(task_id):
+            return certain
         event = await self._closing_event(task_id, wait) if wait > 0 else None
         record = await self._describe(task_id)
         info = record.workflow_execution_info
