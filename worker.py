@@ -78,9 +78,9 @@ async def work(settings: Settings) -> None:
             refused the worker for good.
     """
     stop = stop_on_signals(grace_of(settings))
-    with metrics_server(settings):
+    with metrics_server(settings) as exposition:
         name = f"worker@{os.getpid()}"
-        client = await connect(settings.temporal, identity=name)
+        client = await connect(settings.temporal, identity=name, metrics=exposition)
         transport = http_transport(settings)
         pools = Pools.of(settings)
         headers, limits, shared = (

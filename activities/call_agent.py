@@ -131,6 +131,9 @@ class AgentCalls:
         pool = self._pools.of_agent(call.agent)
         tried = course.tried(call.agent)
         with pool.lease(call.endpoint, tried, call.attempt_timeout) as current.lease:
+            metrics.dispatch(call.agent, seconds_waited())
+            if course.follows_lost:
+                metrics.agent_call_retry(call.agent, WORKER_LOST)
             async with _heartbeats(course.progress):
                 return await self._transport.send(self._request(current, current.lease.url))
 
@@ -174,9 +177,11 @@ class AgentCalls:
         pause = {"pause": seconds, "blocked_by": BlockedBy.RETRY_BACKOFF}
         if current.lease and current.lease.trial and still_down(error):
             # The breaker's trial says what was known before: it costs the task nothing.
+            metrics.agent_call_retry(call.agent, kind)
             return _failed(text, course.wait(attempt, **pause), kind, final=False)
         if course.spent >= call.retry.max_attempts:
             return _failed(text, course.failure(attempt, exhausted=True), kind)
+        metrics.agent_call_retry(call.agent, kind)
         return _failed(text, course.failure(attempt, retryable=True, **pause), kind, final=False)
 
 
@@ -272,6 +277,11 @@ def _seconds_left(info: activity.Info, attempt_timeout: float) -> float:
     return max(0.001, min(attempt_timeout, left - min(0.25, left / 10)))
 
 
+def seconds_waited() -> float:
+    """Since the engine had this call to give, or its retry was due; by the time of day."""
+    return (datetime.now(UTC) - activity.info().current_attempt_scheduled_time).total_seconds()
+
+
 def _reply(current: _Try, response: AgentResponse) -> AgentReply:
     attempt = current.ended(SUCCESS, response.status)
     return AgentReply(
@@ -297,6 +307,7 @@ def _interrupted(current: _Try) -> ApplicationError:
         attempt = current.ended(OutcomeUnknown.__name__, error=text)
         return _failed(text, current.course.failure(attempt), OutcomeUnknown.__name__)
     attempt = current.ended(WORKER_STOPPING, error=text)
+    metrics.agent_call_retry(current.call.agent, WORKER_STOPPING)
     return _failed(text, current.course.wait(attempt, pause=0), WORKER_STOPPING, final=False)
 
 

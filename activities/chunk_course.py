@@ -19,6 +19,7 @@ from activities.call_agent import (
     call_headers,
     log_failure,
     pause_after,
+    seconds_waited,
     still_down,
     words,
 )
@@ -204,6 +205,7 @@ class Course:
         try:
             with self._pool.lease(plan.endpoint, (), plan.attempt_timeout) as lease:
                 request = self._request(position, item, lease.url, timeout)
+                metrics.dispatch(plan.agent, seconds_waited())
                 response = await self._means.transport.send(request)
         except AgentUnavailable as error:
             self.refusal = error
@@ -316,11 +318,13 @@ class Course:
             # The breaker's trial says what was known before: it costs the item nothing.
             self.refusal = AgentUnavailable(plan.agent, BlockedBy.BREAKER, 0)
             self.begun -= 1
+            metrics.agent_call_retry(plan.agent, attempt.outcome)
             self._put_back(position)
         elif number >= plan.retry.max_attempts and not plan.fallbacks:
             text = self._after(error)
             self._fail(position, attempt.outcome, text, attempt, dead_letter=True)
         else:
+            metrics.agent_call_retry(plan.agent, attempt.outcome)
             progress = Progress(sent=number, made=number, attempts=(attempt,))
             pause = pause_after(error, plan.retry, number, self._means.chance)
             self._in_flight.pop(position)

@@ -37,6 +37,12 @@ class Course:
         """How many of the attempts that a task may make are spent once this one is."""
         return self.progress.made + self.lost + 1
 
+    @property
+    def follows_lost(self) -> bool:
+        """Whether the attempt before the one to be made now left no word."""
+        attempts = self.progress.attempts
+        return self.lost > 0 and (not attempts or attempts[-1].attempt != self.number - 1)
+
     def tried(self, agent: str) -> list[str]:
         """The instances of the agent that attempts were made at."""
         found = (each.instance for each in self.progress.attempts if each.agent == agent)

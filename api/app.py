@@ -7,8 +7,8 @@ from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
 from api import agents, aggregates, batches, cancellations, dead_letters, errors, overview, tasks
+from api.collector import OverviewCollector
 from api.dependencies import Services
-from api.overview import OverviewCollector
 from orchestrator import __version__
 
 DESCRIPTION = """\

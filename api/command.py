@@ -61,8 +61,8 @@ async def serve(settings: Settings) -> None:
     # First the requests in flight have their grace, then the workflows beside them.
     stop = stop_on_signals(2 * grace_of(settings))
     listener = listen(settings.agent.host, settings.agent.port)
-    with listener, metrics_server(settings):
-        async with open_services(settings, stop) as services:
+    with listener, metrics_server(settings) as exposition:
+        async with open_services(settings, stop, exposition) as services:
             server = _Server(
                 uvicorn.Config(
                     DirectRoutes(create_app(services), services),

@@ -18,6 +18,7 @@ from orchestrator.engine.priorities import Priorities
 from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.tasks import Tasks
 from orchestrator.routing import Routes
+from orchestrator.telemetry.exposition import Exposition
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Services:
     cancellations: Cancellations
     aggregates: Aggregates
     priorities: Priorities
+    exposition: Exposition | None
+    """What Prometheus reads; None where metrics are not wanted."""
     stopping: asyncio.Event
     """Set when the process is told to stop: who waits is answered at once."""
     workflows: asyncio.Task[None]

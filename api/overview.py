@@ -1,32 +1,28 @@
 """The state of the whole: GET /health and GET /metrics."""
 
-from collections.abc import Iterator
+import asyncio
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Request
-from prometheus_client import REGISTRY, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.registry import Collector
 from pydantic_core import to_json
 from starlette.responses import Response
 
 from api import examples
+from api.collector import PRIORITIES, breakers
 from api.dependencies import Services, ServicesDependency
+from api.errors import problem
 from orchestrator import __version__
 from orchestrator.engine.overview import Snapshot
-from orchestrator.fleet.views import agent_breaker, is_healthy
-from orchestrator.models import MAX_PRIORITY, MIN_PRIORITY, Health, TaskState
-from orchestrator.resilience.breaker_policy import BreakerState
+from orchestrator.fleet.views import is_healthy
+from orchestrator.models import Health, TaskState
+from orchestrator.telemetry.exposition import CONTENT_TYPE
 
 router = APIRouter(tags=["overview"])
 
 _TEXT_TYPES = ("text/plain", "application/openmetrics-text")
-_WORDS = {BreakerState.FORCED_OPEN: "open", BreakerState.DISABLED: "closed"}
-_BREAKER_NUMBERS = {"closed": 0, "half_open": 1, "open": 2}
-_PRIORITIES = range(MAX_PRIORITY, MIN_PRIORITY - 1, -1)
+_OFF = "Prometheus metrics are switched off here: monitoring.enable_metrics is false"
 
 
 @router.get(
@@ -73,7 +69,7 @@ async def metrics(request: Request, services: ServicesDependency) -> Response:
     snapshot = await services.overview.get()
     accept = request.headers.get("accept", "")
     if any(kind in accept for kind in _TEXT_TYPES):
-        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+        return await _prometheus(services)
     counts, backlog = snapshot.counts, snapshot.backlog
     body = {
         "total_tasks": sum(counts.values()),
@@ -81,66 +77,19 @@ async def metrics(request: Request, services: ServicesDependency) -> Response:
         "completed_tasks": counts[TaskState.COMPLETED],
         "failed_tasks": counts[TaskState.FAILED],
         "cancelled_tasks": counts[TaskState.CANCELLED],
-        "agents_status": _breakers(services),
-        "queue_sizes": {f"priority_{level}": backlog[level] for level in _PRIORITIES},
+        "agents_status": breakers(services.fleet),
+        "queue_sizes": {f"priority_{level}": backlog[level] for level in PRIORITIES},
         "agent_queue_sizes": {
-            agent: {f"priority_{level}": queue.backlog.get(level, 0) for level in _PRIORITIES}
+            agent: {f"priority_{level}": queue.backlog.get(level, 0) for level in PRIORITIES}
             for agent, queue in snapshot.queues.items()
         },
     }
     return Response(to_json(body), media_type="application/json")
 
 
-def _breakers(services: Services) -> dict[str, str]:
-    """Of each agent as one word: what an operator holds open or closed is that."""
-    now = datetime.now(UTC)
-    states = {name: agent_breaker(each, now) for name, each in services.fleet.agents.items()}
-    return {name: _WORDS.get(state, state) for name, state in states.items()}
-
-
-class OverviewCollector(Collector):
-    """The gauges that are read from the last overview when Prometheus asks."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def collect(self) -> Iterator[Metric]:
-        """The gauges."""
-        snapshot = self._services.overview.last
-        yield GaugeMetricFamily(
-            "orchestrator_active_tasks", "Tasks that have not ended", snapshot.active
-        )
-        yield GaugeMetricFamily(
-            "orchestrator_dead_letters",
-            "Tasks that failed for good and may be run again",
-            snapshot.dead_letters,
-        )
-        health = GaugeMetricFamily(
-            "orchestrator_agent_health", "1 if the agent answers its health check", labels=["agent"]
-        )
-        breakers = GaugeMetricFamily(
-            "orchestrator_circuit_breaker_state",
-            "0 if the agent's breaker is closed, 1 half-open, 2 open",
-            labels=["agent"],
-        )
-        for agent, record in self._services.fleet.agents.items():
-            health.add_metric([agent], float(is_healthy(record)))
-        for agent, state in _breakers(self._services).items():
-            breakers.add_metric([agent], _BREAKER_NUMBERS[state])
-        yield health
-        yield breakers
-        queues = GaugeMetricFamily(
-            "orchestrator_queue_size", "Calls that wait, by priority", labels=["priority"]
-        )
-        for level in _PRIORITIES:
-            queues.add_metric([str(level)], snapshot.backlog[level])
-        yield queues
-        by_agent = GaugeMetricFamily(
-            "orchestrator_agent_queue_size",
-            "Calls that wait, by agent and priority",
-            labels=["agent", "priority"],
-        )
-        for agent, queue in snapshot.queues.items():
-            for level in _PRIORITIES:
-                by_agent.add_metric([agent, str(level)], queue.backlog.get(level, 0))
-        yield by_agent
+async def _prometheus(services: Services) -> Response:
+    if services.exposition is None:
+        return problem(HTTPStatus.NOT_FOUND, _OFF)
+    # It asks the engine's client too, and must not hold up the requests beside it.
+    text = await asyncio.to_thread(services.exposition.text)
+    return Response(text, media_type=CONTENT_TYPE)

@@ -29,18 +29,21 @@ from orchestrator.resilience.breaker_policy import BreakerState
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import Routes
 from orchestrator.shared_limits import SharedBuckets
+from orchestrator.telemetry.exposition import Exposition
 from workflows.hosting import workflow_worker
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings, stopping: asyncio.Event, exposition: Exposition | None
+) -> AsyncIterator[Services]:
     """Connect to the engine, and host workflows on the same client.
 
     The worker beside the API is what makes a start eager: the engine hands a new workflow's first
     task to the process that started it, in the answer to the start call.
     """
     name = f"api@{os.getpid()}"
-    client = await connect(settings.temporal, identity=name)
+    client = await connect(settings.temporal, identity=name, metrics=exposition)
     timeout = settings.temporal.rpc_timeout
     transport = http_transport(settings)
     routes, pools = Routes(settings), Pools.of(settings)
@@ -77,6 +80,7 @@ async def open_services(settings: Settings, stopping: asyncio.Event) -> AsyncIte
                 cancellations=Cancellations(client, timeout),
                 aggregates=Aggregates(client, timeout),
                 priorities=Priorities(client, tasks, timeout),
+                exposition=exposition,
                 stopping=stopping,
                 workflows=running,
             )

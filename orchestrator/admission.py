@@ -159,6 +159,10 @@ class Admission:
         limit = self.limits.of(agent)
         return limit is not None and limit.mode is LimitMode.QUEUE
 
+    def refusal_of(self, agent: str) -> AgentUnavailable | None:
+        """Why the agent takes no call now; None if it does."""
+        return self._pools.of_agent(agent).unavailability()
+
     def _available(self, plan: Plan) -> Plan:
         """The plan with the first agent that may be called now in front."""
         refusals: list[AgentUnavailable] = []

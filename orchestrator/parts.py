@@ -12,10 +12,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
-from prometheus_client import start_http_server
-
 from orchestrator.config import Settings
-from orchestrator.errors import StartupError
+from orchestrator.telemetry.exposition import Exposition, serving
 from orchestrator.telemetry.logging import get_logger
 from orchestrator.transports.http import HttpTransport
 
@@ -77,29 +75,18 @@ async def in_background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None
 
 
 @contextmanager
-def metrics_server(settings: Settings) -> Iterator[None]:
-    """The Prometheus port, while it is wanted.
+def metrics_server(settings: Settings) -> Iterator[Exposition | None]:
+    """The Prometheus port and what it shows, while it is wanted.
 
     Raises:
         StartupError: the port is taken.
     """
     if not settings.monitoring.enable_metrics:
-        yield
+        yield None
         return
-    host, port = settings.agent.host, settings.monitoring.metrics_port
-    try:
-        server, thread = start_http_server(port, addr=host)
-    except OSError as error:
-        raise StartupError(
-            f"Port {port} on {host} cannot be used for metrics: {error.strerror}; free it, or set "
-            "monitoring.metrics_port"
-        ) from None
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    exposition = Exposition()
+    with serving(exposition, settings.agent.host, settings.monitoring.metrics_port):
+        yield exposition
 
 
 def stop_on_signals(grace: timedelta) -> asyncio.Event:

@@ -1,6 +1,9 @@
 """Lists of batches, which lag behind what happens by some 100 ms."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 from temporalio.api.workflowservice.v1 import (
     ListWorkflowExecutionsRequest,
@@ -25,6 +28,34 @@ from orchestrator.errors import BatchNotFound
 from orchestrator.models import Dispatch
 
 _OPEN_PAGE = 200
+
+
+@dataclass(frozen=True)
+class OpenBatches:
+    """Batches that have not ended, by what they have told.
+
+    Args:
+        batches: how many were handed in, of however many parts.
+        items: how their items have ended so far.
+        coalesced: the same of single tasks that were gathered into batches.
+    """
+
+    batches: int = 0
+    items: BatchTally = field(default_factory=BatchTally)
+    coalesced: BatchTally = field(default_factory=BatchTally)
+
+    @property
+    def pending(self) -> int:
+        """Items of both kinds that have not ended."""
+        return self.items.pending + self.coalesced.pending
+
+    def plus(self, memo: Mapping[str, Any]) -> "OpenBatches":
+        """These and one more part, with what its memo says."""
+        tally = BatchTally.model_validate(memo.get(MEMO_TALLY, {}))
+        if memo.get(MEMO_DISPATCH) == Dispatch.COALESCED:
+            return replace(self, coalesced=self.coalesced.plus(tally))
+        leads = MEMO_STARTS in memo
+        return replace(self, batches=self.batches + leads, items=self.items.plus(tally))
 
 
 class BatchLists:
@@ -66,25 +97,17 @@ class BatchLists:
         except BatchNotFound:
             return None
 
-    async def pending(self) -> tuple[int, int]:
-        """How many items of open batches have not ended.
-
-        Returns:
-            All of them, and those among them that were handed in as single tasks.
-        """
-        total = coalesced = 0
+    async def open(self) -> OpenBatches:
+        """What has become of the items of batches that have not ended."""
+        found = OpenBatches()
         token = b""
         while True:
             answer = await self._list("ExecutionStatus = 'Running'", _OPEN_PAGE, token)
             for info in answer.executions:
-                memo = await self._recorder.memo(info.memo)
-                pending = BatchTally.model_validate(memo.get(MEMO_TALLY, {})).pending
-                total += pending
-                if memo.get(MEMO_DISPATCH) == Dispatch.COALESCED:
-                    coalesced += pending
+                found = found.plus(await self._recorder.memo(info.memo))
             token = answer.next_page_token
             if not token:
-                return total, coalesced
+                return found
 
     async def _list(self, clause: str, size: int, token: bytes) -> ListWorkflowExecutionsResponse:
         request = ListWorkflowExecutionsRequest(

@@ -9,6 +9,7 @@ from temporalio.client import Client
 from temporalio.runtime import (
     LogForwardingConfig,
     LoggingConfig,
+    PrometheusConfig,
     Runtime,
     TelemetryConfig,
     TelemetryFilter,
@@ -20,8 +21,16 @@ from orchestrator.engine import search_attributes
 from orchestrator.engine.converter import MAX_BLOB_BYTES, data_converter
 from orchestrator.engine.rpc import names_missing_namespace
 from orchestrator.errors import StartupError
+from orchestrator.telemetry.exposition import Exposition
+from orchestrator.telemetry.metrics import SECONDS
 
 RETRY_SECONDS = 0.25
+_FAST = (
+    "request_latency",
+    "workflow_task_schedule_to_start_latency",
+    "activity_schedule_to_start_latency",
+)
+"""Those of the client's histograms whose own buckets begin at 50 or 100 ms."""
 _HOPELESS = {
     RPCStatusCode.PERMISSION_DENIED,
     RPCStatusCode.UNAUTHENTICATED,
@@ -29,10 +38,15 @@ _HOPELESS = {
 }
 
 
-async def connect(temporal: Temporal, identity: str) -> Client:
+async def connect(temporal: Temporal, identity: str, metrics: Exposition | None = None) -> Client:
     """Connect, and make sure that the search attributes exist.
 
     Waits up to ``connect_timeout`` for an engine that is just starting.
+
+    Args:
+        temporal: where the engine is.
+        identity: what the engine calls this process.
+        metrics: to which the client is to add its own; said at a process's first connection.
 
     Raises:
         StartupError: no engine there, or it refuses us.
@@ -40,7 +54,7 @@ async def connect(temporal: Temporal, identity: str) -> Client:
     reasons: list[str] = []
     try:
         async with asyncio.timeout(temporal.connect_timeout):
-            return await _connect_patiently(temporal, identity, reasons)
+            return await _connect_patiently(temporal, identity, _runtime(metrics), reasons)
     except TimeoutError:
         raise StartupError(
             f"No engine answers at {temporal.target} (temporal.address) within "
@@ -49,7 +63,9 @@ async def connect(temporal: Temporal, identity: str) -> Client:
         ) from None
 
 
-async def _connect_patiently(temporal: Temporal, identity: str, reasons: list[str]) -> Client:
+async def _connect_patiently(
+    temporal: Temporal, identity: str, runtime: Runtime, reasons: list[str]
+) -> Client:
     """Try until cancelled; each failure's reason is added to ``reasons``."""
     tls = _tls(temporal)
     while True:
@@ -63,7 +79,7 @@ async def _connect_patiently(temporal: Temporal, identity: str, reasons: list[st
                 # Large payloads are meant here; what is too large, the converter refuses.
                 payload_limits=PayloadLimitsConfig(payloads_warn_size=MAX_BLOB_BYTES),
                 identity=identity,
-                runtime=_runtime(),
+                runtime=runtime,
             )
             await search_attributes.register(client, timedelta(seconds=temporal.rpc_timeout))
         except RPCError as error:
@@ -107,12 +123,28 @@ def _read(path: str | None) -> bytes | None:
 _runtimes: list[Runtime] = []
 
 
-def _runtime() -> Runtime:
+def _runtime(metrics: Exposition | None) -> Runtime:
     """The process's one SDK runtime; its log lines join ours."""
     if not _runtimes:
         logging_config = LoggingConfig(
             filter=TelemetryFilter(core_level="WARN", other_level="ERROR"),
             forwarding=LogForwardingConfig(logger=logging.getLogger("temporalio.core")),
         )
-        _runtimes.append(Runtime(telemetry=TelemetryConfig(logging=logging_config)))
+        telemetry = TelemetryConfig(
+            logging=logging_config,
+            metrics=_prometheus(metrics.sdk_address) if metrics else None,
+            attach_service_name=False,
+        )
+        _runtimes.append(Runtime(telemetry=telemetry))
     return _runtimes[0]
+
+
+def _prometheus(address: str) -> PrometheusConfig:
+    """Names and units as Prometheus wants them, and buckets that tell fast calls apart."""
+    return PrometheusConfig(
+        bind_address=address,
+        counters_total_suffix=True,
+        unit_suffix=True,
+        durations_as_seconds=True,
+        histogram_bucket_overrides=dict.fromkeys(_FAST, SECONDS),
+    )

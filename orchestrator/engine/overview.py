@@ -12,6 +12,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from orchestrator.dead_letters import DeadLetterFilter
+from orchestrator.engine.batch_lists import OpenBatches
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.queues import QueueState, describe_queues
 from orchestrator.engine.rpc import engine_call
@@ -45,17 +46,14 @@ class Snapshot:
     as_of: float = float("-inf")
     counts: Mapping[TaskState, int] = field(default_factory=lambda: dict.fromkeys(TaskState, 0))
     queues: Mapping[str, QueueState] = field(default_factory=dict)
-    batch_items: int = 0
-    """Items of open batches that have not ended."""
-    coalesced: int = 0
-    """Those of them that were handed in as single tasks."""
+    batches: OpenBatches = field(default_factory=OpenBatches)
     dead_letters: int = 0
     dead_letters_as_of: float = float("-inf")
 
     @property
     def active(self) -> int:
         """Tasks that have not ended; an item that is a task of its own counts as both."""
-        return self.counts[TaskState.RUNNING] + self.counts[TaskState.QUEUED] + self.batch_items
+        return self.counts[TaskState.RUNNING] + self.counts[TaskState.QUEUED] + self.batches.pending
 
     @property
     def has_workers(self) -> bool:
@@ -68,7 +66,7 @@ class Snapshot:
 
         Waiting calls of all agents; a coalesced task counts until it has ended.
         """
-        return self.backlog.total() + self.coalesced
+        return self.backlog.total() + self.batches.coalesced.pending
 
     @property
     def backlog(self) -> Counter[int]:
@@ -151,9 +149,9 @@ class Overview:
         last, now = self._snapshot, time.monotonic()
         try:
             async with engine_call(self._timeout):
-                counts, batch_items, queues, dead_letters = await asyncio.gather(
+                counts, batches, queues, dead_letters = await asyncio.gather(
                     self._tasks.counts(),
-                    self._tasks.batches.lists.pending(),
+                    self._tasks.batches.lists.open(),
                     describe_queues(self._client, self._agents, self._timeout),
                     self._count_dead_letters(last, now),
                 )
@@ -161,7 +159,7 @@ class Overview:
             if last.reachable:
                 log.warning("engine_unreachable", error=str(error))
             return replace(last, reachable=False)
-        return Snapshot(True, now, counts, queues, *batch_items, *dead_letters)
+        return Snapshot(True, now, counts, queues, batches, *dead_letters)
 
     async def _count_dead_letters(self, last: Snapshot, now: float) -> tuple[int, float]:
         """How many there are, and when that was."""

@@ -1,0 +1,100 @@
+"""What Prometheus reads from a process: our metrics, and the engine's client's own.
+
+The client (Temporal's SDK) serves its metrics at an address of its own. It is given one on the
+loopback interface, and what it says is added to ours: one port for each process has everything.
+"""
+
+import http.client
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from threading import Thread
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import REGISTRY, generate_latest
+from prometheus_client.exposition import ThreadingWSGIServer
+
+from orchestrator.errors import StartupError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LOOPBACK = "127.0.0.1"
+SDK_SECONDS = 2.0
+"""How long the client may take to tell its metrics; then they are left out."""
+
+
+class Exposition:
+    """The metrics of this process as one text."""
+
+    def __init__(self) -> None:
+        with socket.create_server((LOOPBACK, 0)) as found:
+            self._port: int = found.getsockname()[1]
+
+    @property
+    def sdk_address(self) -> str:
+        """Where the engine's client is to serve its metrics."""
+        return f"{LOOPBACK}:{self._port}"
+
+    def text(self) -> bytes:
+        """All metrics, in the Prometheus text format; it may take some milliseconds."""
+        return generate_latest(REGISTRY) + self._of_sdk()
+
+    def _of_sdk(self) -> bytes:
+        connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=SDK_SECONDS)
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read()
+        except (OSError, http.client.HTTPException):
+            # It does not serve before it has connected.
+            return b""
+        finally:
+            connection.close()
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Answer a request for /metrics."""
+        known = environ["PATH_INFO"] in {"/", "/metrics"}
+        body = self.text() if known else b"The metrics are at /metrics\n"
+        headers = [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))]
+        start_response("200 OK" if known else "404 Not Found", headers)
+        return [body]
+
+
+@contextmanager
+def serving(exposition: Exposition, host: str, port: int) -> Iterator[None]:
+    """Serve the metrics at that port, within the block.
+
+    Raises:
+        StartupError: the port is taken, or the host is not one of this machine.
+    """
+    try:
+        server = _server(exposition, host, port)
+    except OSError as error:
+        raise StartupError(
+            f"Port {port} on {host} cannot be used for metrics: {error.strerror}; free it, or set "
+            "monitoring.metrics_port: API and worker each need a port of their own on a machine"
+        ) from None
+    thread = Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _server(exposition: Exposition, host: str, port: int) -> WSGIServer:
+    class Server(ThreadingWSGIServer):
+        address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+
+    return make_server(host, port, exposition, Server, _Quiet)
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Log no request: they come every few seconds."""
