@@ -19,7 +19,7 @@ from orchestrator.resilience.breaker_policy import BreakerState
 PRIORITIES = range(MAX_PRIORITY, MIN_PRIORITY - 1, -1)
 _WORDS = {BreakerState.FORCED_OPEN: "open", BreakerState.DISABLED: "closed"}
 _BREAKER_NUMBERS = {"closed": 0, "half_open": 1, "open": 2}
-_FINAL = (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
+FINAL_STATES = (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
 
 
 class OverviewCollector(Collector):
@@ -87,7 +87,7 @@ def _of_engine(snapshot: Snapshot) -> Iterator[Metric]:
         "orchestrator_tasks",
         "Tasks that the engine keeps: active, completed, failed or cancelled",
         ("status",),
-        [(("active",), snapshot.active), *(((each,), snapshot.counts[each]) for each in _FINAL)],
+        [(("active",), snapshot.active), *(((each,), snapshot.counts[each]) for each in FINAL_STATES)],
     )
     yield _gauge(
         "orchestrator_dead_letters",

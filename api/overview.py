@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from api import examples
-from api.collector import PRIORITIES, breakers
+from api.collector import FINAL_STATES, PRIORITIES, breakers
 from api.dependencies import Services, ServicesDependency
 from api.errors import problem
 from orchestrator import __version__
@@ -72,7 +72,7 @@ async def metrics(request: Request, services: ServicesDependency) -> Response:
         return await _prometheus(services)
     counts, backlog = snapshot.counts, snapshot.backlog
     body = {
-        "total_tasks": sum(counts.values()),
+        "total_tasks": snapshot.active + sum(counts[state] for state in FINAL_STATES),
         "active_tasks": snapshot.active,
         "completed_tasks": counts[TaskState.COMPLETED],
         "failed_tasks": counts[TaskState.FAILED],
