@@ -87,7 +87,10 @@ def _of_engine(snapshot: Snapshot) -> Iterator[Metric]:
         "orchestrator_tasks",
         "Tasks that the engine keeps: active, completed, failed or cancelled",
         ("status",),
-        [(("active",), snapshot.active), *(((each,), snapshot.counts[each]) for each in FINAL_STATES)],
+        [
+            (("active",), snapshot.active),
+            *(((each,), snapshot.counts[each]) for each in FINAL_STATES),
+        ],
     )
     yield _gauge(
         "orchestrator_dead_letters",
