@@ -154,6 +154,7 @@ class AgentCalls:
     def _wait(self, current: _Try, error: AgentUnavailable) -> ApplicationError:
         """Nothing was sent: come again when the agent may be available."""
         seconds = LOOK_AGAIN_SECONDS if error.retry_after is None else error.retry_after
+        metrics.agent_call_wait(error.agent, error.blocked_by)
         return _failed(
             str(error),
             current.course.wait(

@@ -22,6 +22,7 @@ from activities.chunk_report import Ledger
 from orchestrator.batches import RUN_CHUNK, Chunk, ChunkReport, Unfinished
 from orchestrator.errors import AgentUnavailable
 from orchestrator.models import BlockedBy, CallFailure, Progress
+from orchestrator.telemetry import metrics
 from orchestrator.telemetry.logging import get_logger
 
 MOST_LOST = 1
@@ -85,6 +86,7 @@ def _come_again(ledger: Ledger, refusal: AgentUnavailable, *, wait: bool) -> App
     """Nothing was begun: let the engine wait, or another agent be asked."""
     seconds = LOOK_AGAIN_SECONDS if refusal.retry_after is None else refusal.retry_after
     pause = max(0.001, seconds)
+    metrics.agent_call_wait(refusal.agent, refusal.blocked_by)
     if wait:
         activity.heartbeat(ledger.known(waits=1))
     return ApplicationError(

@@ -56,6 +56,11 @@ _retries = Counter(
     "Attempts after which the agent is called again, by outcome",
     ["agent", "outcome"],
 )
+_waits = Counter(
+    "orchestrator_agent_call_waits_total",
+    "Calls that were given back to the engine since the agent takes none now, by the reason",
+    ["agent", "reason"],
+)
 _callback_deliveries = Counter(
     "orchestrator_callback_deliveries_total",
     "Attempts to deliver a callback, by outcome",
@@ -93,6 +98,11 @@ def agent_call(agent: str, outcome: str, seconds: float) -> None:
 def agent_call_retry(agent: str, outcome: str, times: int = 1) -> None:
     """Count attempts that ended with ``outcome`` and are followed by another."""
     _counter(_retries, agent, outcome).inc(times)
+
+
+def agent_call_wait(agent: str, reason: str) -> None:
+    """Count a call, or a chunk of them, that is to come again; ``reason`` is what blocks it."""
+    _counter(_waits, agent, reason).inc()
 
 
 def callback_delivery(outcome: str, seconds: float) -> None:
