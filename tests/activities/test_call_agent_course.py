@@ -5,10 +5,12 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 from temporalio.exceptions import ApplicationError
 
 from activities import call_agent
+from orchestrator.models import Progress
 from tests.activities.stage import calling
 from tests.support.agents import DEADLINE_SECONDS, Agent, Reply
 from tests.support.plans import AGENT, call
@@ -161,3 +163,14 @@ async def test_a_success_is_not_logged_here() -> None:
         with capture_logs() as logs:
             await caller.attempt(call())
     assert [] == logs
+
+
+async def test_a_call_whose_worker_was_lost_is_counted_as_a_retry() -> None:
+    """Once, by the attempt that follows: the lost one could leave no word."""
+    name = "orchestrator_agent_call_retries_total"
+    labels = {"agent": AGENT, "outcome": "WorkerLost"}
+    before = REGISTRY.get_sample_value(name, labels) or 0
+    async with Agent(Reply(status=503), Reply()) as agent, calling(agent.url) as caller:
+        await caller.failure(call(), attempt=2, after=Progress())
+        await caller.attempt(call(), attempt=3, after=caller.left[-1])
+    assert before + 1 == REGISTRY.get_sample_value(name, labels)
