@@ -6,7 +6,17 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
-from api import agents, aggregates, batches, cancellations, dead_letters, errors, overview, tasks
+from api import (
+    agents,
+    aggregates,
+    batches,
+    cancellations,
+    dashboard,
+    dead_letters,
+    errors,
+    overview,
+    tasks,
+)
 from api.collector import OverviewCollector
 from api.dependencies import Services
 from orchestrator import __version__
@@ -46,4 +56,5 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(dead_letters.router)
     app.include_router(overview.router)
     app.include_router(agents.router)
+    app.include_router(dashboard.router)
     return app

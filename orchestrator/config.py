@@ -116,6 +116,7 @@ class Temporal(Section):
     tls: Annotated[Tls | None, BeforeValidator(_tls)] = None
     api_key: SecretStr | None = None
     embedded: Embedded = Embedded()
+    ui_url: Url | None = None
     rpc_timeout: Seconds = 5.0
     connect_timeout: Seconds = 15.0
     shutdown_grace: Seconds = 30.0

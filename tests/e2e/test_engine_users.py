@@ -2,11 +2,7 @@
 
 import asyncio
 import json
-import os
-import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +10,11 @@ import httpx
 import pytest
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.support.agents import Agent, Reply
+from tests.support.browser import browser
 from tests.support.stack import Stack, eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
@@ -188,36 +184,6 @@ def framed_text(driver: webdriver.Chrome) -> str:
         texts.append(driver.find_element(By.TAG_NAME, "body").text)
         driver.switch_to.default_content()
     return "\n".join(texts)
-
-
-@contextmanager
-def browser(directory: Path) -> Iterator[webdriver.Chrome]:
-    """Headless Chromium; where there is none the test is skipped, in CI it fails."""
-    chromium, driver_path = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver_path is None:
-        reason = "chromium and chromedriver are not installed (apt install chromium-driver)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={directory / 'chromium'}",
-    ):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options, Service(driver_path))
-    try:
-        yield driver
-    finally:
-        driver.quit()
 
 
 async def test_the_engine_has_nothing_to_add_to_a_tasks_search_attributes(
