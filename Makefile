@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PEERS := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test format lock histories bench bench-scale clean
+.PHONY: help install install-dev run test test-ui screenshots format lock histories bench bench-scale clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ test: install-dev  ## format check, lint, types, import layers, all tests, cover
 	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadscope
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+test-ui: install-dev  ## the dashboard in headless Chromium (part of `make test` too)
+	$(BIN)/python -m pytest tests/ui
+
+screenshots: install-dev  ## take the pictures of docs/dashboard anew
+	$(BIN)/python -m tests.ui.screenshots docs/dashboard
 
 format: install-dev  ## put the code into the house format
 	$(BIN)/ruff format .

@@ -14,20 +14,26 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from activities.call_agent import HEARTBEAT_SECONDS, AgentCalls
 from activities.chunk_course import Means
+from activities.deliver_callback import CallbackSender
 from activities.follow_parts import PartsFollower
 from activities.join_tasks import TaskJoiner
 from activities.redrive import Redriver
 from activities.resolve_plan import PlanResolver
 from activities.run_chunk import ChunkCalls
+from activities.start_callbacks import CallbackStarter
 from activities.watch_health import HealthWatcher
 from orchestrator.buckets import Buckets
+from orchestrator.callback_keys import keys_of
+from orchestrator.callbacks import CALLBACK_QUEUE
 from orchestrator.cli import config_option, plain_errors, settings_of
 from orchestrator.config import Settings
+from orchestrator.engine.callbacks import Callbacks
 from orchestrator.engine.connect import connect
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.fleet import FIRST_LOOK_SECONDS, Fleet, FleetView, fleet_config
 from orchestrator.engine.queue_limits import QueueLimits
 from orchestrator.engine.slots import agent_tuner
+from orchestrator.engine.tasks import Tasks
 from orchestrator.errors import StartupError
 from orchestrator.fleet.records import FleetSnapshot
 from orchestrator.limits import RateLimits
@@ -40,12 +46,14 @@ from orchestrator.parts import (
     settle,
     stop_on_signals,
 )
+from orchestrator.receivers import Receivers
 from orchestrator.resilience.pool import Pool, Pools
 from orchestrator.routing import Routes, agent_queue
 from orchestrator.shared_limits import SharedBuckets
 from orchestrator.telemetry import logging
 from orchestrator.telemetry.logging import get_logger
 from orchestrator.transports.http import HttpTransport
+from orchestrator.transports.webhooks import Webhooks
 from workflows.hosting import workflow_worker
 
 log = get_logger(__name__)
@@ -111,9 +119,10 @@ async def work(settings: Settings) -> None:
                 PlanResolver(Routes(settings)),
                 grace_of(settings),
                 long_activities=general_activities(client, settings, transport),
-            )
+            ),
+            callback_worker(client, settings, callback_sender(settings)),
         ]
-        running = [asyncio.create_task(workers[0].run())]
+        running = [asyncio.create_task(each.run()) for each in workers]
         await fleet.begin(FIRST_LOOK_SECONDS)
         for agent in pools.agents:
             workers.append(agent_worker(client, settings, pools.of_agent(agent), calls, chunks))
@@ -138,7 +147,7 @@ async def work(settings: Settings) -> None:
 def general_activities(
     client: Client, settings: Settings, transport: HttpTransport
 ) -> list[Callable[..., Any]]:
-    """The activities of no agent: health checks, joins, and redriving dead letters."""
+    """The activities of no agent: health checks, joins, redriving, starting callbacks."""
     joiner = TaskJoiner.of(client, settings.temporal.rpc_timeout)
     redriver = Redriver(DeadLetters(client, settings.temporal.rpc_timeout))
     return [
@@ -149,7 +158,31 @@ def general_activities(
         joiner.join_tasks,
         joiner.cancel_tasks,
         joiner.redrive_tasks,
+        callback_starter(client, settings.temporal.rpc_timeout).start_callbacks,
     ]
+
+
+def callback_starter(client: Client, rpc_timeout: float) -> CallbackStarter:
+    """What starts the callbacks of batches' items."""
+    return CallbackStarter(Tasks(client, rpc_timeout), Callbacks(client, rpc_timeout))
+
+
+def callback_sender(settings: Settings, receivers: Receivers | None = None) -> CallbackSender:
+    """What delivers callbacks as the configuration says; ``receivers`` may resolve otherwise."""
+    section = settings.callbacks
+    webhooks = Webhooks(receivers or Receivers.of(settings), section.timeout)
+    return CallbackSender(webhooks, keys_of(settings), section.retry_delays)
+
+
+def callback_worker(client: Client, settings: Settings, sender: CallbackSender) -> Worker:
+    """The worker that delivers callbacks, so many at once."""
+    return Worker(
+        client,
+        task_queue=CALLBACK_QUEUE,
+        activities=[sender.deliver_callback],
+        max_concurrent_activities=settings.callbacks.max_connections,
+        graceful_shutdown_timeout=grace_of(settings),
+    )
 
 
 async def keep_limits(client: Client, settings: Settings, fleet: FleetView) -> None:

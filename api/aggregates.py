@@ -102,6 +102,7 @@ async def _submit(request: Request, services: Services) -> tuple[AggregateStatus
     aggregate_id = task_id_of(key, _KEYS) if key else str(uuid.uuid4())
     # Thousands of tasks take their time, in which others are answered.
     wanted, intake = await asyncio.to_thread(_taken_in, body, services)
+    await services.guard.check_all(intake.receivers)
     digest = await asyncio.to_thread(fingerprint, wanted) if key else None
     total = len(set(wanted.task_ids)) + intake.taken
     began, now = time.perf_counter(), datetime.now(UTC)
@@ -153,7 +154,8 @@ def _taken_in(body: dict[str, Any], services: Services) -> tuple[AggregateReques
         BatchRefused: with each task that is wrong.
         RequestValidationError: with everything else that is.
     """
-    intake = Intake(services.routes, services.settings.limits.max_payload_bytes)
+    most = services.settings.limits.max_payload_bytes
+    intake = Intake(services.routes, most, services.guard.read)
     given = body.get("tasks")
     for each in given if isinstance(given, list) else ():
         intake.offer(each)

@@ -10,6 +10,7 @@ from api import (
     agents,
     aggregates,
     batches,
+    callbacks,
     cancellations,
     dashboard,
     dead_letters,
@@ -54,6 +55,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(batches.router)
     app.include_router(cancellations.router)
     app.include_router(dead_letters.router)
+    app.include_router(callbacks.router)
     app.include_router(overview.router)
     app.include_router(agents.router)
     app.include_router(dashboard.router)

@@ -110,7 +110,8 @@ async def _accept(
 
 
 def _intake(services: Services) -> Intake:
-    return Intake(services.routes, services.settings.limits.max_payload_bytes)
+    most = services.settings.limits.max_payload_bytes
+    return Intake(services.routes, most, services.guard.read)
 
 
 async def _take_in(
@@ -121,6 +122,7 @@ async def _take_in(
     most = services.settings.limits.max_batch_bytes
     digest = await take_in(request, intake, most, fingerprinted=fingerprinted)
     (some_good if partial else all_good)(intake)
+    await services.guard.check_all(intake.receivers)
     return digest
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from api.examples import json_examples, problem_example
 from orchestrator.dead_letters import BulkMatch, BulkRequest, DeadLetterOrder
+from orchestrator.models import Model
 from orchestrator.selection import ManyRequest
 
 _TASK_ID = "550e8400-e29b-41d4-a716-446655440000"
@@ -65,7 +66,7 @@ _INVALID = problem_example(
 )
 
 
-def bodies(model: type[DeadLetterOrder | ManyRequest], **values: Any) -> dict[str, Any]:
+def bodies(model: type[Model], **values: Any) -> dict[str, Any]:
     """The description of a request's body by its model, with examples."""
     schema = model.model_json_schema()
     parts = schema.pop("$defs", {})

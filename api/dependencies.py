@@ -10,6 +10,7 @@ from orchestrator.admission import Admission
 from orchestrator.coalescing import Coalescer
 from orchestrator.config import Settings
 from orchestrator.engine.aggregates import Aggregates
+from orchestrator.engine.callbacks import Callbacks
 from orchestrator.engine.cancellations import Cancellations
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.fleet import FleetView
@@ -17,6 +18,7 @@ from orchestrator.engine.overview import Overview
 from orchestrator.engine.priorities import Priorities
 from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.tasks import Tasks
+from orchestrator.receivers import SubmissionGuard
 from orchestrator.routing import Routes
 from orchestrator.telemetry.exposition import Exposition
 
@@ -39,6 +41,8 @@ class Services:
     priorities: Priorities
     exposition: Exposition | None
     """What Prometheus reads; None where metrics are not wanted."""
+    callbacks: Callbacks
+    guard: SubmissionGuard
     stopping: asyncio.Event
     """Set when the process is told to stop: who waits is answered at once."""
     workflows: asyncio.Task[None]

@@ -13,6 +13,7 @@ from orchestrator.admission import Admission
 from orchestrator.coalescing import Coalescer
 from orchestrator.config import Settings
 from orchestrator.engine.aggregates import Aggregates
+from orchestrator.engine.callbacks import Callbacks
 from orchestrator.engine.cancellations import Cancellations
 from orchestrator.engine.connect import connect
 from orchestrator.engine.dead_letters import DeadLetters
@@ -25,6 +26,7 @@ from orchestrator.engine.tasks import Tasks
 from orchestrator.errors import StartupError
 from orchestrator.models import BlockedBy, LimitMode
 from orchestrator.parts import grace_of, http_transport, in_background, secret_headers
+from orchestrator.receivers import SubmissionGuard
 from orchestrator.resilience.breaker_policy import BreakerState
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import Routes
@@ -81,6 +83,8 @@ async def open_services(
                 aggregates=Aggregates(client, timeout),
                 priorities=Priorities(client, tasks, timeout),
                 exposition=exposition,
+                callbacks=Callbacks(client, timeout),
+                guard=SubmissionGuard.of(settings),
                 stopping=stopping,
                 workflows=running,
             )

@@ -58,7 +58,7 @@ MAX_PAGE = 500
 MAX_ID = 500
 """Characters of a task's id."""
 # What the engine can compare times with, whatever their zone.
-_EARLIEST, _LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 FilterText = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
@@ -111,6 +111,8 @@ async def _planned(request: Request, services: Services) -> tuple[TaskRequest, P
     """The request, the route that the configuration gives it, and its idempotency key."""
     body = await json_object(request, services.settings.limits.max_payload_bytes)
     task_request = validated(TaskRequest, body)
+    if task_request.callback_url:
+        await services.guard.check(str(task_request.callback_url))
     return task_request, services.routes.plan(task_request), idempotency_key(request)
 
 
@@ -248,7 +250,7 @@ async def tasks(
     batch: FilterText = None,
     since: Annotated[
         AwareDatetime | None,
-        Query(description="Started at or after, with a time zone", gt=_EARLIEST, lt=_LATEST),
+        Query(description="Started at or after, with a time zone", gt=EARLIEST, lt=LATEST),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,

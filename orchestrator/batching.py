@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from orchestrator.addresses import Receiver, ReceiverRefused
 from orchestrator.batches import PART_BYTES, BadItem, Batch, BatchPlan
 from orchestrator.errors import PayloadTooLarge, UnknownPattern
 from orchestrator.models import Dispatch, LimitMode, Plan, RateLimit, TaskRequest
@@ -36,10 +37,14 @@ class Intake:
     Args:
         routes: by which they are routed.
         max_bytes: of one item's request.
+        read: a callback's URL, which it may refuse; without it any is taken.
     """
 
     routes: Routes
     max_bytes: int
+    read: Callable[[str], Receiver] | None = None
+    receivers: list[tuple[int, Receiver]] = field(default_factory=list)
+    """Of the items that were taken and have one, by the item's number."""
     seen: int = 0
     plans: list[Plan] = field(default_factory=list)
     """The distinct plans of the items that were taken."""
@@ -81,6 +86,10 @@ class Intake:
         try:
             text = self._text(request)
             index = self._plan_of(request)
+            if request.callback_url and self.read:
+                self.receivers.append((self.seen, self.read(str(request.callback_url))))
+        except ReceiverRefused as error:
+            self._refuse([("callback_url", str(error))])
         except UnknownPattern as error:
             self._refuse([("capabilities" if request.pattern is None else "pattern", str(error))])
         except PayloadTooLarge as error:

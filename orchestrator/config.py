@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from orchestrator.addresses import Allowed
 from orchestrator.models import (
     DEFAULT_PRIORITY,
     Dispatch,
@@ -28,6 +29,7 @@ from orchestrator.models import (
     Seconds,
     Tenant,
 )
+from orchestrator.signing import key_of
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -63,6 +65,19 @@ def _redis_url(url: SecretStr | None) -> SecretStr | None:
     if url is not None and urlsplit(url.get_secret_value()).scheme not in {"redis", "rediss"}:
         raise ValueError("a redis:// or rediss:// URL")
     return url
+
+
+def _webhook_secret(secret: SecretStr | None) -> SecretStr | None:
+    # Empty is what a variable is that nobody has set, in a Compose file for example.
+    if secret is None or not secret.get_secret_value():
+        return None
+    key_of(secret.get_secret_value())
+    return secret
+
+
+def _allowed_receiver(text: str) -> str:
+    Allowed.of(text)
+    return text
 
 
 Url = Annotated[str, AfterValidator(_http_url)]
@@ -300,10 +315,24 @@ class MessageQueue(Section):
 
 
 class Callbacks(Section):
-    """``callbacks``: the signing secret, and the private receivers that may be called."""
+    """``callbacks``: how they are signed, whom they may reach, and when they are repeated.
 
-    secret: SecretStr | None = None
-    allow: tuple[Text, ...] = ()
+    Each is signed by ``secret`` and by all of ``secrets``. After an attempt that failed the next
+    one of ``retry_delays`` is waited for, longer by chance by up to a fifth. ``allow`` names
+    private receivers: hosts, host:port, networks. Without ``ports``, public receivers may have 80,
+    443 and those from 1024 on.
+    """
+
+    secret: Annotated[SecretStr | None, AfterValidator(_webhook_secret)] = None
+    secrets: tuple[Annotated[SecretStr | None, AfterValidator(_webhook_secret)], ...] = ()
+    allow: tuple[Annotated[Text, AfterValidator(_allowed_receiver)], ...] = ()
+    ports: tuple[Port, ...] = ()
+    retry_delays: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=100)] = (
+        *(5.0, 30.0, 120.0, 600.0, 1800.0),
+        *(3600.0, 7200.0, 14_400.0, 21_600.0, 43_200.0),
+    )
+    timeout: Annotated[float, Field(gt=0, le=60)] = 15.0
+    max_connections: Annotated[int, Field(ge=1, le=10_000)] = 100
 
 
 class Monitoring(Section):

@@ -14,7 +14,6 @@ from orchestrator.config import Settings
 from orchestrator.routing import kind_of
 
 _WIDTH = 160
-_WAITING_BLOCKS = {"callbacks"}
 
 
 @click.group()
@@ -74,7 +73,7 @@ def _routes(settings: Settings) -> Table:
 
 def not_in_effect(settings: Settings) -> list[str]:
     """The keys that a configuration gives and this version reads but does not act on."""
-    keys: list[str] = sorted(settings.model_fields_set & _WAITING_BLOCKS)
+    keys: list[str] = []
     if settings.message_queue.type != "none":
         keys.append(f"message_queue.type: {settings.message_queue.type}")
     return keys

@@ -13,6 +13,8 @@ OrchestratorError
 ├── OrderRefused                an operator's order cannot be carried out
 ├── DeadLetterNotFound          no such dead letter waits
 ├── RedriveNotFound             no such order about many dead letters
+├── CallbackRefused             a task's callback_url may not be called
+├── CallbackNotFound            no such callback
 ├── BatchRefused                items of a batch are wrong
 ├── BatchNotFound               no such batch
 ├── AggregateNotFound           no such aggregate
@@ -173,6 +175,21 @@ class RedriveNotFound(OrchestratorError):
 
     def __init__(self, redrive_id: str) -> None:
         super().__init__(f"Redrive '{redrive_id}' is not known")
+
+
+class CallbackRefused(OrchestratorError):
+    """A task's ``callback_url`` may not be called; of a batch's item, that is number ``index``."""
+
+    def __init__(self, reason: str, index: int | None = None) -> None:
+        item = "" if index is None else f"item {index}: "
+        super().__init__(f"{item}callback_url: {reason}")
+
+
+class CallbackNotFound(OrchestratorError):
+    """The engine has no callback of that id: none was asked for, or it is past its retention."""
+
+    def __init__(self, callback_id: str) -> None:
+        super().__init__(f"Callback '{callback_id}' is not known")
 
 
 class BatchRefused(OrchestratorError):

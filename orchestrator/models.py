@@ -169,7 +169,10 @@ class TaskRequest(Model):
     timeout: Seconds | None = Field(
         default=None, description="Seconds until the task must have ended, all attempts included"
     )
-    callback_url: AnyHttpUrl | None = Field(default=None, description="Kept with the task")
+    callback_url: AnyHttpUrl | None = Field(
+        default=None,
+        description="Told of the task's end: its final status by POST, signed (docs/callbacks.md)",
+    )
     tenant: Tenant = Field(default=DEFAULT_TENANT, description="On whose behalf")
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.chunk_course import BEGIN_SECONDS
     from activities.resolve_plan import PlanResolver
     from activities.run_chunk import ChunkCalls
+    from activities.start_callbacks import CallbackStarter
     from orchestrator.batches import (
         BATCH_WORKFLOW,
         CANCEL_ITEMS,
@@ -40,6 +41,7 @@ with workflow.unsafe.imports_passed_through():
         Unwanted,
         item_id,
     )
+    from orchestrator.callbacks import ItemCallbacks, ItemEnd
     from orchestrator.engine import search_attributes
     from orchestrator.engine.converter import INVALID_INPUT
     from orchestrator.engine.queues import engine_priority
@@ -88,6 +90,7 @@ class TaskBatch:
         """Positions that were cancelled before the items were known."""
         self._under_way = UnderWay()
         self._released = False
+        self._calls_back = False
 
     @workflow.run
     async def run(self, batch: Batch | None = None) -> BatchTally:
@@ -167,6 +170,7 @@ class TaskBatch:
         while True:
             if not self._is_full(items):
                 self._launch(items)
+            self._call_back(items)
             if not self._running:
                 break
             await workflow.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
@@ -176,6 +180,7 @@ class TaskBatch:
             self._tell()
         await workflow.wait_condition(workflow.all_handlers_finished)
         items.drop_unwanted()
+        await self._call_back_all(items)
         if items.are_left:
             self._tell(ended=True)
             # What was upserted would not be carried over by itself.
@@ -332,6 +337,33 @@ class TaskBatch:
         self._under_way.has_ended(position)
         items.end(position, state)
 
+    def _call_back(self, items: Items) -> None:
+        """Have receivers told of what has ended, beside the rest; one activity at a time."""
+        if not self._calls_back and (ends := items.next_callbacks()):
+            self._calls_back = True
+            self._begin(self._start_callbacks(items, ends))
+
+    async def _call_back_all(self, items: Items) -> None:
+        while ends := items.next_callbacks():
+            await self._start_callbacks(items, ends)
+
+    async def _start_callbacks(self, items: Items, ends: tuple[ItemEnd, ...]) -> None:
+        try:
+            await workflow.execute_activity_method(
+                CallbackStarter.start_callbacks,
+                ItemCallbacks(batch_id=self._batch_id, ends=ends),
+                start_to_close_timeout=options.CALLBACK_STARTS_TIMEOUT,
+                retry_policy=options.PATIENT,
+                summary=f"{len(ends)} callbacks",
+            )
+        except FailureError as error:
+            # The batch is cut off, which tells them again; each delivery begins once.
+            if not is_cancelled_exception(error):
+                raise
+            items.tell_again(ends)
+        finally:
+            self._calls_back = False
+
     async def _cut_off(self, items: Items, parts: asyncio.Task[BatchTally] | None) -> None:
         """End what is under way, and count the rest as cancelled."""
         for each in (*self._running, *([parts] if parts else [])):
@@ -339,6 +371,7 @@ class TaskBatch:
         await asyncio.gather(*self._running, return_exceptions=True)
         await workflow.wait_condition(workflow.all_handlers_finished)
         items.cancel_all()
+        await self._call_back_all(items)
         self._tell(ended=True, cut_off=True)
         self._log("batch_cancelled")
         if parts:

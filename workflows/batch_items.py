@@ -3,6 +3,7 @@
 Plain bookkeeping, deterministic, and small: of each item only its text is kept, until it has ended.
 """
 
+import json
 from array import array
 from collections import deque
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from orchestrator.batches import Batch, BatchPlan, BatchTally, Unfinished
+    from orchestrator.callbacks import ItemEnd
     from orchestrator.models import Begun, Plan, Task, TaskState
     from workflows.batch_lanes import Lane, most_items
 
@@ -20,6 +22,10 @@ CHUNK_BYTES = 1_000_000
 CHUNKS_AT_ONCE = 8
 """Of all agents; one of each may be under way beside them, as far as MOST_CHUNKS."""
 MOST_CHUNKS = 32
+TOLD_TOGETHER = 200
+"""Callbacks that one activity starts."""
+_CALLED_BACK = '"callback_url":"'
+"""In the text of an item, whose JSON has no spaces."""
 MOST_SINGLES = 1000
 """Items that are tasks of their own; the engine holds 2,000 open children of a workflow."""
 
@@ -53,6 +59,8 @@ class Items:
         self._lanes: dict[str, Lane] = {}
         self._under_way = {each.position for each in batch.unfinished}
         self._unwanted: set[int] = set()
+        self._to_tell: deque[ItemEnd] = deque()
+        """Those that have ended, and whose receiver has not been told."""
         self._singles: dict[int, Lane] = {}
         for each in batch.unfinished:
             chosen = self._chosen[each.position]
@@ -198,15 +206,33 @@ class Items:
 
     def end(self, position: int, state: TaskState) -> bool:
         """The item has ended; False if it had before."""
-        if lane := self._singles.pop(position, None):
+        lane = self._singles.pop(position, None)
+        if lane:
             lane.singles -= 1
-        if self._open.pop(position, None) is None:
+        text = self._open.pop(position, None)
+        if text is None:
             return False
+        # A task of its own tells by itself, unless it was cancelled before it was one.
+        if _CALLED_BACK in text and (lane is None or state is TaskState.CANCELLED):
+            self._tell_later(position, state, text)
         self._under_way.discard(position)
         self._unwanted.discard(position)
         ended = {state.value: getattr(self.tally, state.value) + 1}
         self.tally = self.tally.model_copy(update=ended)
         return True
+
+    def _tell_later(self, position: int, state: TaskState, text: str) -> None:
+        # A payload may have such a field as well.
+        if url := json.loads(text).get("callback_url"):
+            self._to_tell.append(ItemEnd(position=position, state=state, url=url))
+
+    def next_callbacks(self) -> tuple[ItemEnd, ...]:
+        """Take the ends that receivers are to be told of next."""
+        return tuple(self._to_tell.popleft() for _ in range(min(TOLD_TOGETHER, len(self._to_tell))))
+
+    def tell_again(self, ends: Iterable[ItemEnd]) -> None:
+        """Ends of which it is not known whether their receivers are being told."""
+        self._to_tell.extendleft(ends)
 
     def unwanted_among(self, positions: Iterable[int]) -> tuple[int, ...]:
         """Those of the items under way that are cancelled."""

@@ -71,7 +71,7 @@ async def bury(task: Task, plan: Plan, run: Run) -> bool:
         Whether it waits there now; else the log says why it could not be kept.
     """
     info, memo = workflow.info(), dict(workflow.memo())
-    created_at = _created_at(memo) or info.workflow_start_time
+    created_at = created_at_of(memo) or info.workflow_start_time
     return await bury_as(info.workflow_id, task, plan, run, created_at, memo)
 
 
@@ -101,7 +101,7 @@ async def bury_as(
     return reason is None
 
 
-def _created_at(memo: Mapping[str, Any]) -> datetime | None:
+def created_at_of(memo: Mapping[str, Any]) -> datetime | None:
     """When the task was submitted; a memo that was given by hand may hold anything."""
     try:
         return datetime.fromisoformat(memo[MEMO_CREATED_AT])

@@ -13,6 +13,7 @@ from orchestrator.engine.search_attributes import BUILD_ID
 from orchestrator.routing import WORKFLOW_QUEUE
 from workflows.aggregate import AggregateTasks
 from workflows.batch import TaskBatch
+from workflows.callback import DeliverCallback
 from workflows.dead_letter import DeadLetter
 from workflows.fleet import AgentFleet
 from workflows.redrive import RedriveDeadLetters
@@ -20,7 +21,15 @@ from workflows.task import OrchestrateTask
 
 LONG_ACTIVITIES_AT_ONCE = 1000
 """Of one worker: each join that is open is one, and does little but wait."""
-WORKFLOWS = (OrchestrateTask, TaskBatch, AggregateTasks, DeadLetter, RedriveDeadLetters, AgentFleet)
+WORKFLOWS = (
+    OrchestrateTask,
+    TaskBatch,
+    AggregateTasks,
+    DeadLetter,
+    RedriveDeadLetters,
+    DeliverCallback,
+    AgentFleet,
+)
 CACHED_WORKFLOWS = 100
 """Kept in memory between their steps, at some 60 KB each; others are read again from the engine.
 

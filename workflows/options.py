@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from temporalio.common import RetryPolicy
 
+from orchestrator.callbacks import MOST_CALLBACK_SECONDS
 from orchestrator.errors import PayloadTooLarge
 from orchestrator.models import RetryPlan
 
@@ -31,6 +32,10 @@ CHUNK_RETRY = RetryPolicy(
     non_retryable_error_types=[PayloadTooLarge.__name__],
 )
 
+CALLBACK_TIMEOUT = timedelta(seconds=MOST_CALLBACK_SECONDS) + BACKSTOP
+CALLBACK_RETRY = RetryPolicy(initial_interval=timedelta(seconds=5))
+"""Of a delivery whose worker was lost; after other failures the activity says how long to wait."""
+CALLBACK_STARTS_TIMEOUT = timedelta(minutes=5)
 
 LOST_CALLS = ("TemporalTimeout:Heartbeat", "TemporalTimeout:StartToClose")
 """How the engine names the failure of a call whose worker fell silent, or overran its time."""

@@ -1,6 +1,7 @@
 """OrchestrateTask: one task from its start to its one final state."""
 
 from datetime import datetime
+from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -8,6 +9,7 @@ from temporalio.exceptions import ApplicationError, CancelledError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities.resolve_plan import PlanResolver
+    from orchestrator.dead_letters import outlined
     from orchestrator.engine import search_attributes
     from orchestrator.engine.converter import INVALID_INPUT
     from orchestrator.engine.record import MEMO_CHOSEN_BY
@@ -29,7 +31,8 @@ with workflow.unsafe.imports_passed_through():
     from orchestrator.telemetry.logging import get_logger
     from workflows import failures, options
     from workflows.agent_calls import Calls, Exhausted
-    from workflows.dead_letter import bury
+    from workflows.callback import call_back
+    from workflows.dead_letter import bury, created_at_of
     from workflows.failures import Failed
 
 log = get_logger(__name__)
@@ -53,12 +56,20 @@ class OrchestrateTask:
 
     @workflow.run
     async def run(self, task: Task | None = None) -> TaskOutcome:
-        """Carry out one task.
+        """Carry out one task, and have its receiver told of the end, if it has one.
 
         Raises:
             ApplicationError: the task failed; its type says why, its details hold a TaskOutcome.
             CancelledError: the task was cancelled.
         """
+        try:
+            return await self._run(task)
+        finally:
+            if self._state.is_final and self._task and self._task.callback_url:
+                url, runs = str(self._task.callback_url), len(self._task.earlier_runs)
+                await call_back(url, self._recorded(), runs)
+
+    async def _run(self, task: Task | None) -> TaskOutcome:
         if not isinstance(task, Task):
             # Only JSON is decoded into a task; bytes, say, come as they are.
             raise self._failed(
@@ -97,6 +108,8 @@ class OrchestrateTask:
             cause = failures.cause_of(error)
             if isinstance(cause, ApplicationError):
                 raise self._failed(cause.type, cause.message) from None
+            if failures.was_cancelled(error):
+                self._enter(TaskState.CANCELLED)
             raise
 
     def _announce(self, task: Task, plan: Plan) -> None:
@@ -194,6 +207,19 @@ class OrchestrateTask:
         if self._calls is not None:
             self._calls.plan = self._plan
         workflow.upsert_search_attributes([search_attributes.PRIORITY.value_set(priority)])
+
+    def _recorded(self) -> TaskStatus:
+        """The status as GET /status shows it once the engine has the end."""
+        assert self._task is not None  # noqa: S101 - its receiver is to be told
+        further: dict[str, Any] = {"created_at": created_at_of(workflow.memo())}
+        if self._task.batch is not None:
+            further["batch_id"] = self._task.batch
+        if self._task.earlier_runs:
+            further["earlier_runs"] = tuple(
+                map(Run.model_validate, outlined(self._task.earlier_runs))
+            )
+        known = {name: value for name, value in further.items() if value is not None}
+        return self.status().model_copy(update=known)
 
     @workflow.query
     def status(self) -> TaskStatus:

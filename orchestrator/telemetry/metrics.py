@@ -63,7 +63,7 @@ _waits = Counter(
 )
 _callback_deliveries = Counter(
     "orchestrator_callback_deliveries_total",
-    "Attempts to deliver a callback, by outcome",
+    "Attempts to deliver a callback: delivered, failed (tried again), or dead (given up)",
     ["outcome"],
 )
 _callback_seconds = Histogram(
@@ -106,7 +106,7 @@ def agent_call_wait(agent: str, reason: str) -> None:
 
 
 def callback_delivery(outcome: str, seconds: float) -> None:
-    """Count one attempt to deliver a callback; ``outcome`` is success or the error's type."""
+    """Count one attempt to deliver a callback; ``outcome`` is delivered, failed or dead."""
     _counter(_callback_deliveries, outcome).inc()
     _callback_seconds.observe(seconds)
 

@@ -29,6 +29,8 @@ PATHS = {
         f"/agents/{{name}}/{order}"
         for order in ("drain", "resume", "trip", "reset", "disable_breaker")
     ),
+    *("/callbacks", "/callbacks/{callback_id}"),
+    *("/callbacks/{callback_id}/redeliver", "/callbacks/{callback_id}/discard"),
     *("/dead-letters", "/dead-letters/redrive", "/dead-letters/discard"),
     *("/dead-letters/redrives/{redrive_id}", "/dead-letters/redrives/{redrive_id}/cancel"),
     "/dead-letters/{task_id}",

@@ -12,6 +12,7 @@ from temporalio.worker import Worker
 
 from activities.call_agent import AgentCalls
 from activities.chunk_course import Means
+from activities.deliver_callback import CallbackSender
 from activities.follow_parts import PartsFollower
 from activities.join_tasks import TaskJoiner
 from activities.redrive import Redriver
@@ -21,6 +22,7 @@ from activities.watch_health import HealthWatcher
 from orchestrator.aggregates import AGGREGATE_WORKFLOW, Aggregation
 from orchestrator.batches import BATCH_WORKFLOW, Batch
 from orchestrator.buckets import Buckets
+from orchestrator.callbacks import CALLBACK_WORKFLOW, Callback, callback_workflow_id
 from orchestrator.config import Agent as AgentSettings
 from orchestrator.config import ErrorRecovery, Instance, Rule, Settings
 from orchestrator.dead_letters import (
@@ -43,11 +45,14 @@ from orchestrator.transports.http import HttpTransport
 from tests.histories import (
     aggregate_scenarios,
     batch_scenarios,
+    callback_scenarios,
     dead_letter_scenarios,
     fleet_scenarios,
 )
+from tests.histories.callback_scenarios import Scripted
 from tests.support.agents import Agent, Reply
 from tests.support.plans import AGENT, PAYLOAD, plan, retry
+from worker import callback_starter, callback_worker
 from workflows.hosting import workflow_worker
 
 Handle = WorkflowHandle[Any, Any]
@@ -108,6 +113,7 @@ class Scenario:
         Task
         | DeadLetterEntry
         | BulkOrder
+        | Callback
         | FleetState
         | Aggregation
         | Batch
@@ -192,6 +198,7 @@ SCENARIOS |= {
         fleet_scenarios.COURSES,
         aggregate_scenarios.COURSES,
         batch_scenarios.COURSES,
+        callback_scenarios.COURSES,
     )
     for name, course in courses.items()
 }
@@ -232,7 +239,10 @@ async def stage(
                 redriver.redrive_agent,
                 PartsFollower(client, RPC_SECONDS).follow_parts,
                 HealthWatcher(transport.probe).watch_health,
+                callback_starter(client, RPC_SECONDS).start_callbacks,
             ]
+            sender = CallbackSender(Scripted(), [bytes(32)], callback_scenarios.DELAYS)
+            await stack.enter_async_context(callback_worker(client, settings, sender))
             await stack.enter_async_context(
                 workflow_worker(client, calls, resolver, long_activities=long_activities)
             )
@@ -264,26 +274,16 @@ def _queues(scenario: Scenario) -> list[str]:
 async def _start(client: Client, scenario: Scenario, task_id: str) -> Handle:
     """Start the task as the API does, or as somebody by hand who gives no plan."""
     given = scenario.given
-    if isinstance(given, FleetState):
-        return await client.start_workflow(
-            FLEET_WORKFLOW, given, id=FLEET_ID, task_queue=WORKFLOW_QUEUE
-        )
-    if isinstance(given, Aggregation):
-        return await client.start_workflow(
-            AGGREGATE_WORKFLOW, given, id=task_id, task_queue=WORKFLOW_QUEUE
-        )
-    if isinstance(given, Batch):
-        return await client.start_workflow(
-            BATCH_WORKFLOW, given, id=task_id, task_queue=WORKFLOW_QUEUE
-        )
-    if isinstance(given, DeadLetterEntry | BulkOrder):
-        dead = isinstance(given, DeadLetterEntry)
-        return await client.start_workflow(
-            DEAD_LETTER_WORKFLOW if dead else BULK_WORKFLOW,
-            given,
-            id=dead_letter_id(task_id) if dead else task_id,
-            task_queue=WORKFLOW_QUEUE,
-        )
+    others: dict[type, tuple[str, str]] = {
+        FleetState: (FLEET_WORKFLOW, FLEET_ID),
+        Aggregation: (AGGREGATE_WORKFLOW, task_id),
+        Batch: (BATCH_WORKFLOW, task_id),
+        DeadLetterEntry: (DEAD_LETTER_WORKFLOW, dead_letter_id(task_id)),
+        BulkOrder: (BULK_WORKFLOW, task_id),
+        Callback: (CALLBACK_WORKFLOW, callback_workflow_id(task_id)),
+    }
+    if found := others.get(type(given)):
+        return await client.start_workflow(found[0], given, id=found[1], task_queue=WORKFLOW_QUEUE)
     if not isinstance(given, Task) or given.plan is None:
         return await client.start_workflow(
             WORKFLOW_TYPE,

@@ -54,6 +54,8 @@ class Call:
     body: Any
     at: float
     """Of the loop's clock."""
+    text: str = ""
+    """The body as it came."""
     answered: asyncio.Event = field(default_factory=asyncio.Event)
     abandoned: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the caller closed its connection before the answer."""
@@ -136,6 +138,7 @@ class Agent:
             headers=request.headers.copy(),
             body=json.loads(text) if text else None,
             at=asyncio.get_running_loop().time(),
+            text=text,
         )
         async with self._heard:
             self.calls.append(call)

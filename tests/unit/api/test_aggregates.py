@@ -17,6 +17,7 @@ from orchestrator.engine.aggregates import SubmittedAggregate
 from orchestrator.errors import EngineUnavailable
 from orchestrator.limits import RateLimits
 from orchestrator.models import Plan
+from orchestrator.receivers import SubmissionGuard
 from orchestrator.routing import Routes
 
 FIRST = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
@@ -62,6 +63,7 @@ class Parts:
     settings: Settings = SETTINGS
     routes: Routes = field(default_factory=lambda: Routes(SETTINGS))
     admission: Willing = field(default_factory=Willing)
+    guard: SubmissionGuard = field(default_factory=lambda: SubmissionGuard.of(SETTINGS))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 

@@ -135,7 +135,7 @@ def test_keys_are_found_in_any_case(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["0123", "null x", "a: b", "x # y", "2026-01-05", "{", "*a", "!"])
 def test_a_secret_from_the_environment_stays_a_text(value: str) -> None:
     """Whatever a secret looks like, the variable's value is taken literally."""
-    secret = load(None, {"ORCHESTRATOR_CALLBACKS__SECRET": value}).callbacks.secret
+    secret = load(None, {"ORCHESTRATOR_TEMPORAL__API_KEY": value}).temporal.api_key
     assert secret is not None
     assert value == secret.get_secret_value()
 

@@ -32,12 +32,12 @@ def asked(port: int, path: str) -> tuple[int, str | None, str]:
 def test_a_callback_is_counted_by_its_outcome_with_its_duration() -> None:
     """Two deliveries of which one fails."""
     before = counted()
-    metrics.callback_delivery("success", 0.2)
-    metrics.callback_delivery("ReceiverFailed", 1.5)
+    metrics.callback_delivery("delivered", 0.2)
+    metrics.callback_delivery("failed", 1.5)
     after = counted()
 
     name = "orchestrator_callback_deliveries_total"
-    for outcome in ("success", "ReceiverFailed"):
+    for outcome in ("delivered", "failed"):
         assert before.value(name, outcome=outcome) + 1 == after.value(name, outcome=outcome)
     sums = [
         each.value("orchestrator_callback_delivery_duration_seconds_sum")
