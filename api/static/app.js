@@ -85,7 +85,7 @@ function instance(name, each, alone) {
   const kind = { healthy: "good", unhealthy: "bad" }[each.health.state] ?? "";
   const { breaker } = each;
   const held = breaker.state === "closed" ? "" : `, breaker ${breaker.state.replace("_", " ")} ${breaker.since ? `since ${clock(breaker.since)}` : ""}`;
-  const title = [each.health.reason, breaker.reason].filter(Boolean).join("; ");
+  const title = [each.url, each.health.reason, breaker.reason].filter(Boolean).join("; ");
   return el("li", { title }, state(each.url.replace(/^https?:\/\//, ""), each.draining ? "warn" : kind),
     el("small", {}, `${each.draining ? " draining" : ""}${held}`), alone ? null : instanceOrder(name, each));
 }

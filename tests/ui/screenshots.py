@@ -20,7 +20,10 @@ from tests.support.stack import Stack, eventually, running
 
 CONFIG = Path("config.yaml")
 UPLOAD = {"pattern": "upload_pdf", "payload": {"file": "document.pdf"}}
-TRANSLATE = {"pattern": "translate_content", "payload": {"text": "Plants make food", "to": "de"}}
+TRANSLATE = {
+    "pattern": "translate_content",
+    "payload": {"text": "Plants make food", "target": "de"},
+}
 BROKEN = {"pattern": "upload_pdf", "payload": {"file": "test.pdf", "_fault": {"status": 500}}}
 SHAKY = {
     "pattern": "upload_pdf",
