@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import wraps
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -47,6 +48,7 @@ def orchestrator() -> None:
       orchestrator run                     everything on this machine
       orchestrator worker --config c.yaml  one worker, against the engine that c.yaml names
       orchestrator config check c.yaml     is the configuration right?
+      orchestrator submit PATTERN --wait   one task, and its result
 
     Options can also be given as environment variables ORCHESTRATOR_<OPTION>, every value of the
     configuration as ORCHESTRATOR_<SECTION>__<KEY>.
@@ -138,6 +140,7 @@ def main() -> NoReturn:
         code = error.code
     except KeyboardInterrupt:
         code = 130
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):  # the reader may have gone
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))
