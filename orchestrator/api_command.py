@@ -1,5 +1,6 @@
 """What the commands share that speak to the API: where it is, patience, and plain ends."""
 
+import getpass
 import inspect
 import json
 import math
@@ -219,6 +220,14 @@ def plain_ends(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError(str(error)) from None
 
     return wrapped
+
+
+def user() -> str:
+    """Who gives an order, for whoever looks at it later."""
+    try:
+        return getpass.getuser()[:100]
+    except (KeyError, OSError):
+        return "command line"
 
 
 def silence() -> None:

@@ -38,7 +38,13 @@ _HOPELESS = {
 }
 
 
-async def connect(temporal: Temporal, identity: str, metrics: Exposition | None = None) -> Client:
+async def connect(
+    temporal: Temporal,
+    identity: str,
+    metrics: Exposition | None = None,
+    *,
+    register: bool = True,
+) -> Client:
     """Connect, and make sure that the search attributes exist.
 
     Waits up to ``connect_timeout`` for an engine that is just starting.
@@ -47,6 +53,7 @@ async def connect(temporal: Temporal, identity: str, metrics: Exposition | None 
         temporal: where the engine is.
         identity: what the engine calls this process.
         metrics: to which the client is to add its own; said at a process's first connection.
+        register: add the search attributes that the engine lacks.
 
     Raises:
         StartupError: no engine there, or it refuses us.
@@ -54,7 +61,10 @@ async def connect(temporal: Temporal, identity: str, metrics: Exposition | None 
     reasons: list[str] = []
     try:
         async with asyncio.timeout(temporal.connect_timeout):
-            return await _connect_patiently(temporal, identity, _runtime(metrics), reasons)
+            runtime = _runtime(metrics)
+            return await _connect_patiently(
+                temporal, identity, runtime, reasons, register=register
+            )
     except TimeoutError:
         raise StartupError(
             f"No engine answers at {temporal.target} (temporal.address) within "
@@ -64,7 +74,7 @@ async def connect(temporal: Temporal, identity: str, metrics: Exposition | None 
 
 
 async def _connect_patiently(
-    temporal: Temporal, identity: str, runtime: Runtime, reasons: list[str]
+    temporal: Temporal, identity: str, runtime: Runtime, reasons: list[str], *, register: bool
 ) -> Client:
     """Try until cancelled; each failure's reason is added to ``reasons``."""
     tls = _tls(temporal)
@@ -81,7 +91,8 @@ async def _connect_patiently(
                 identity=identity,
                 runtime=runtime,
             )
-            await search_attributes.register(client, timedelta(seconds=temporal.rpc_timeout))
+            if register:
+                await search_attributes.register(client, timedelta(seconds=temporal.rpc_timeout))
         except RPCError as error:
             if error.status in _HOPELESS:
                 raise StartupError(

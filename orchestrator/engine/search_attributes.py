@@ -80,10 +80,7 @@ async def register(client: Client, timeout: timedelta) -> None:
         StartupError: the server does not allow it; the text says which command does.
     """
     try:
-        listed = await client.operator_service.list_search_attributes(
-            ListSearchAttributesRequest(namespace=client.namespace), timeout=timeout
-        )
-        missing = {k: v for k, v in TYPES.items() if k not in listed.custom_attributes}
+        missing = await _missing(client, timeout)
         if missing:
             await client.operator_service.add_search_attributes(
                 AddSearchAttributesRequest(
@@ -106,6 +103,23 @@ async def register(client: Client, timeout: timedelta) -> None:
                 + registration_command(client.namespace)
             ) from None
         raise
+
+
+async def lacking(client: Client, timeout: timedelta) -> tuple[str, ...]:
+    """The names of those that the namespace lacks; nothing is added."""
+    try:
+        return tuple(await _missing(client, timeout))
+    except RPCError as error:
+        if error.status in _REFUSED:
+            return () if await _usable(client, timeout) else tuple(TYPES)
+        raise
+
+
+async def _missing(client: Client, timeout: timedelta) -> dict[str, str]:
+    listed = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace), timeout=timeout
+    )
+    return {k: v for k, v in TYPES.items() if k not in listed.custom_attributes}
 
 
 async def _usable(client: Client, timeout: timedelta) -> bool:

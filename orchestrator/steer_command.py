@@ -1,0 +1,64 @@
+"""``orchestrator drain``, ``resume``, ``trip`` and ``reset``: operators' orders, by the API."""
+
+import click
+
+from orchestrator.api_command import Api, api_command
+from orchestrator.display import Column, print_json, print_rows
+
+_INSTANCES = (
+    Column("instance", 40),
+    Column("health", 9),
+    Column("breaker", 11),
+    Column("calls", 8),
+    Column("why"),
+)
+
+
+def _steering(order: str, explanation: str, example: str) -> click.Command:
+    """The command of an order about one instance or all of an agent's."""
+
+    def steer(agent: str, api: Api, instance: str | None, reason: str, as_json: bool) -> None:  # noqa: FBT001 - click's way
+        with api.client() as client:
+            detail = getattr(client, order)(agent, instance=instance, reason=reason)
+        if as_json:
+            print_json(detail)
+            return
+        print_rows(
+            _INSTANCES,
+            (
+                (
+                    each.url,
+                    each.health.state.value,
+                    each.breaker.state.value,
+                    "draining" if each.draining else "taken",
+                    each.breaker.reason or each.health.reason,
+                )
+                for each in detail.instances
+            ),
+        )
+
+    steer.__doc__ = f"{explanation}\n\n\b\nExamples:\n  orchestrator {order} {example}"
+    decorated = api_command(steer)
+    for option in (
+        click.option("--reason", default="", help="Why; kept with the agent's events."),
+        click.option("--instance", help="One URL; all of the agent's without it."),
+        click.argument("agent", metavar="AGENT"),
+    ):
+        decorated = option(decorated)
+    return click.command(order)(decorated)
+
+
+drain = _steering(
+    "drain",
+    "Send AGENT no new calls; those under way go on.",
+    "translation_agent --instance http://10.0.0.7:8101 --reason upgrade",
+)
+resume = _steering("resume", "Send calls again to what was drained.", "translation_agent")
+trip = _steering(
+    "trip",
+    "Hold AGENT's breakers open until a reset.",
+    'translation_agent --reason "wrong answers"',
+)
+reset = _steering(
+    "reset", "Close AGENT's breakers and forget what they counted.", "translation_agent"
+)
