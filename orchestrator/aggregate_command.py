@@ -19,7 +19,12 @@ from orchestrator.client import StillOpen
 from orchestrator.display import Column, print_fields, print_json, print_rows, tell
 from orchestrator.exits import Exit
 
-_ENDS = (Column("task", 36), Column("agent", 24), Column("state", 9), Column("result or error"))
+_ENDS = (
+    Column("task", 36, "whole"),
+    Column("agent", 24),
+    Column("state", 9, "whole"),
+    Column("result or error", fit="fold"),
+)
 
 
 class JoinRule(click.ParamType[Any]):

@@ -4,10 +4,11 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import click
 from pydantic import BaseModel
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -33,10 +34,17 @@ STYLES: dict[str, str] = {
 
 
 class Column(NamedTuple):
-    """A column; ``width`` is what a plain one is filled up to, so that lines can be streamed."""
+    """A column.
+
+    Args:
+        heading: its name.
+        width: what a plain one is filled up to, so that lines can be streamed.
+        fit: what a terminal that is too narrow makes of it.
+    """
 
     heading: str
     width: int = 0
+    fit: Literal["whole", "fold", "cut"] = "cut"
 
 
 def on_terminal() -> bool:
@@ -73,10 +81,14 @@ def _print_plain(columns: Sequence[Column], row: Sequence[Any]) -> None:
 
 
 def _print_table(columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
-    table = Table()
-    for index, column in enumerate(columns):
-        # An id that is cut is of no use.
-        table.add_column(column.heading, no_wrap=index == 0, overflow="fold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
+    for column in columns:
+        table.add_column(
+            column.heading,
+            no_wrap=column.fit != "fold",
+            overflow="fold" if column.fit == "fold" else "ellipsis",
+            min_width=column.width if column.fit == "whole" else None,
+        )
     for row in rows:
         table.add_row(*(_styled(cell) for cell in row))
     Console(highlight=False, markup=False).print(table)

@@ -10,7 +10,12 @@ from orchestrator.display import Column, print_rows
 from orchestrator.doctor import State, examine
 from orchestrator.exits import Exit
 
-_CHECKS = (Column("check", 34), Column("state", 5), Column("found", 50), Column("what to do"))
+_CHECKS = (
+    Column("check", 34, "fold"),
+    Column("state", 5, "whole"),
+    Column("found", 50, "fold"),
+    Column("what to do", fit="fold"),
+)
 
 
 @click.command()

@@ -10,7 +10,7 @@ from orchestrator.client import ApiError
 from orchestrator.display import Column, print_rows, tell
 from orchestrator.exits import code_of
 
-_TASKS = (Column("task", 36), Column("status", 9), Column("agent"))
+_TASKS = (Column("task", 36, "whole"), Column("status", 9), Column("agent"))
 
 
 @click.command()

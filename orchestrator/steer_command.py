@@ -6,11 +6,11 @@ from orchestrator.api_command import Api, api_command
 from orchestrator.display import Column, print_json, print_rows
 
 _INSTANCES = (
-    Column("instance", 40),
+    Column("instance", 40, "fold"),
     Column("health", 9),
     Column("breaker", 11),
     Column("calls", 8),
-    Column("why"),
+    Column("why", fit="fold"),
 )
 
 

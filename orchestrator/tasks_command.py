@@ -18,13 +18,13 @@ from orchestrator.models import MAX_PRIORITY, MIN_PRIORITY, TaskState, TaskStatu
 
 MAX_PAGE = 200
 _COLUMNS = (
-    Column("task", 36),
-    Column("status", 9),
+    Column("task", 36, "whole"),
+    Column("status", 9, "whole"),
     Column("created at", 19),
     Column("agent", 24),
     Column("pattern", 20),
     Column("tenant", 10),
-    Column("priority", 8),
+    Column("prio", 4),
     Column("error"),
 )
 
