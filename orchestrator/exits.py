@@ -48,10 +48,11 @@ _CODES: tuple[tuple[type[ClientError], Exit], ...] = (
 EXPLAINED = """\b
 Exit codes:
   0    done, and the task has not failed
-  1    the task (or one of the tasks) failed or was cancelled; doctor found a failure
+  1    the task (or one of the tasks) failed or was cancelled; doctor found a failure;
+       the output cannot be written
   2    a wrong option, payload, configuration or request
   3    there is no such task, batch, aggregate or agent
-  4    refused for now, or in conflict: 409, 429, 503
+  4    refused for now, or in conflict: 409, 429, 502, 503, 504
   5    the API does not answer, or not as it should
   6    the API key is missing, or does not allow it
   124  the time to --wait is over; the task goes on

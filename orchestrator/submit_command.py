@@ -62,8 +62,8 @@ def _task(payload: Mapping[str, Any] | None, **fields: Any) -> dict[str, Any]:
 
 
 def _waited(api: Api, task_id: str, wait: float) -> TaskStatus:
-    if sys.stderr.isatty():
-        tell(f"Task {task_id} is accepted; waiting for its end")
+    # Said to programs too: who ends this command by force must know the task that goes on.
+    tell(f"Task {task_id} is accepted; waiting for its end")
     return wait_for(api, task_id, patience_of(wait))
 
 
