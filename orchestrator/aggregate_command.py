@@ -14,7 +14,7 @@ from orchestrator.aggregates import (
     OnMet,
     Simple,
 )
-from orchestrator.api_command import Api, Seconds, api_command, patience_of, wait_option
+from orchestrator.api_command import Api, Id, Seconds, api_command, patience_of, wait_option
 from orchestrator.client import StillOpen
 from orchestrator.display import Column, print_fields, print_json, print_rows, tell
 from orchestrator.exits import Exit
@@ -50,7 +50,9 @@ def _choice(kind: Any) -> click.Choice[str]:
 
 @click.command()
 @click.argument("task_ids", metavar="IDS...", nargs=-1)
-@click.option("--id", "aggregate_id", help="Look at this aggregate instead of starting one.")
+@click.option(
+    "--id", "aggregate_id", type=Id(), help="Look at this aggregate instead of starting one."
+)
 @click.option(
     "--join",
     type=JoinRule(),

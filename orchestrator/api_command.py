@@ -156,6 +156,18 @@ class Seconds(click.ParamType[float]):
         return seconds
 
 
+class Id(click.ParamType[str]):
+    """An id or a name; often it comes from a variable of a script, which may be empty."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The id."""
+        if str(value).strip() in {"", ".", ".."}:
+            self.fail(f"{value!r} names nothing; is a variable empty?", param, ctx)
+        return str(value)
+
+
 class Document(click.ParamType[Mapping[str, Any]]):
     """A JSON object: a file's name, the JSON itself, or ``-`` for standard input."""
 

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from orchestrator.api_command import FOREVER, Api, Seconds, api_command
+from orchestrator.api_command import FOREVER, Api, Id, Seconds, api_command
 from orchestrator.batch_lines import Lines, read_lines
 from orchestrator.batches import BadItem, BatchRehearsal, BatchStatus
 from orchestrator.client import InvalidRequest, OrchestratorClient, StillOpen
@@ -23,7 +23,7 @@ LOOK_SECONDS = 1.0
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False, allow_dash=True))
-@click.option("--id", "batch_id", help="Follow this batch instead of starting one.")
+@click.option("--id", "batch_id", type=Id(), help="Follow this batch instead of starting one.")
 @click.option("--partial", is_flag=True, help="Start the good lines even if others are wrong.")
 @click.option(
     "--wait",

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from orchestrator.api_command import Api, api_command, explained, user
+from orchestrator.api_command import Api, Id, api_command, explained, user
 from orchestrator.client import ApiError
 from orchestrator.display import Column, print_rows, tell
 from orchestrator.exits import code_of
@@ -14,7 +14,7 @@ _TASKS = (Column("task", 36, "whole"), Column("status", 9), Column("agent"))
 
 
 @click.command()
-@click.argument("task_ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("task_ids", metavar="ID...", nargs=-1, required=True, type=Id())
 @click.option("--reason", default="", help="Kept with the dead letter.")
 @api_command
 def command(api: Api, task_ids: tuple[str, ...], reason: str, as_json: bool) -> None:  # noqa: FBT001 - click's way

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
-from orchestrator.api_command import FOREVER, Api, api_command, patience_of, wait_option
+from orchestrator.api_command import FOREVER, Api, Id, api_command, patience_of, wait_option
 from orchestrator.client import StillOpen
 from orchestrator.display import (
     Column,
@@ -34,7 +34,7 @@ _ATTEMPTS = (
 
 
 @click.command()
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", type=Id())
 @click.option("--watch", is_flag=True, help="Write a line at every change, until the end.")
 @wait_option("Wait so long for the end.")
 @api_command

@@ -2,7 +2,7 @@
 
 import click
 
-from orchestrator.api_command import Api, api_command
+from orchestrator.api_command import Api, Id, api_command
 from orchestrator.display import Column, print_json, print_rows
 
 _INSTANCES = (
@@ -42,7 +42,7 @@ def _steering(order: str, explanation: str, example: str) -> click.Command:
     for option in (
         click.option("--reason", default="", help="Why; kept with the agent's events."),
         click.option("--instance", help="One URL; all of the agent's without it."),
-        click.argument("agent", metavar="AGENT"),
+        click.argument("agent", metavar="AGENT", type=Id()),
     ):
         decorated = option(decorated)
     return click.command(order)(decorated)

@@ -30,8 +30,7 @@ def options_of(url: str | None, api_key: str | None, options: dict[str, Any]) ->
     """
     base = url or os.environ.get("ORCHESTRATOR_URL") or DEFAULT_URL
     key = api_key or os.environ.get("ORCHESTRATOR_API_KEY")
-    parts = urlsplit(base)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not _is_url(base):
         raise ValueError(f"{base!r} is not the URL of an API, such as {DEFAULT_URL}")
     headers = {"User-Agent": f"orchestration-agent/{__version__}", **options.pop("headers", {})}
     if key:
@@ -39,6 +38,15 @@ def options_of(url: str | None, api_key: str | None, options: dict[str, Any]) ->
             raise ValueError("The API key holds characters that no key has")
         headers["Authorization"] = f"Bearer {key}"
     return {"base_url": base.rstrip("/"), "headers": headers, **options}
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        # Asked for its port, it checks that too.
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def arguments_of(call: Call[Any], terms: Terms) -> dict[str, Any]:
