@@ -62,9 +62,7 @@ async def connect(
     try:
         async with asyncio.timeout(temporal.connect_timeout):
             runtime = _runtime(metrics)
-            return await _connect_patiently(
-                temporal, identity, runtime, reasons, register=register
-            )
+            return await _connect_patiently(temporal, identity, runtime, reasons, register=register)
     except TimeoutError:
         raise StartupError(
             f"No engine answers at {temporal.target} (temporal.address) within "
