@@ -15,6 +15,7 @@ from api import (
     dashboard,
     dead_letters,
     errors,
+    events,
     overview,
     tasks,
 )
@@ -51,6 +52,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     errors.install(app)
     app.include_router(tasks.router)
+    app.include_router(events.router)
     app.include_router(aggregates.router)
     app.include_router(batches.router)
     app.include_router(cancellations.router)

@@ -14,6 +14,7 @@ from orchestrator.engine.callbacks import Callbacks
 from orchestrator.engine.cancellations import Cancellations
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.fleet import FleetView
+from orchestrator.engine.live_events import LiveEvents
 from orchestrator.engine.overview import Overview
 from orchestrator.engine.priorities import Priorities
 from orchestrator.engine.redrives import Redrives
@@ -43,6 +44,7 @@ class Services:
     """What Prometheus reads; None where metrics are not wanted."""
     callbacks: Callbacks
     guard: SubmissionGuard
+    live: LiveEvents
     stopping: asyncio.Event
     """Set when the process is told to stop: who waits is answered at once."""
     workflows: asyncio.Task[None]

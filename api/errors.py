@@ -30,7 +30,9 @@ from orchestrator.errors import (
     QueueFull,
     RateLimited,
     RedriveNotFound,
+    StreamsFull,
     TaskNotFound,
+    UnknownEvent,
     UnknownPattern,
 )
 from orchestrator.telemetry.logging import get_logger
@@ -58,6 +60,8 @@ STATUSES: dict[type[Exception], HTTPStatus] = {
     AgentUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
+    StreamsFull: HTTPStatus.SERVICE_UNAVAILABLE,
+    UnknownEvent: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 
 ORDER_STATUSES = {
@@ -103,6 +107,8 @@ def _domain(_: Request, error: Exception) -> Response:
     if isinstance(error, EngineUnavailable):
         detail = f"{error}; send the request again, with the same Idempotency-Key if it had one"
         return problem(status, detail, {"Retry-After": str(ENGINE_RETRY_SECONDS)})
+    if isinstance(error, StreamsFull):
+        return problem(status, str(error), {"Retry-After": str(UNKNOWN_RETRY_SECONDS)})
     if isinstance(error, UnknownPattern):
         return problem(status, str(error), closest=error.closest)
     if isinstance(error, BatchRefused):

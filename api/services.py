@@ -18,6 +18,7 @@ from orchestrator.engine.cancellations import Cancellations
 from orchestrator.engine.connect import connect
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.fleet import FIRST_LOOK_SECONDS, Fleet, FleetView, fleet_config
+from orchestrator.engine.live_events import LiveEvents
 from orchestrator.engine.overview import Overview
 from orchestrator.engine.priorities import Priorities
 from orchestrator.engine.record import Blocked
@@ -63,6 +64,7 @@ async def open_services(
             # Other engines may be of a version that refuses it.
             notes_builds=settings.temporal.is_embedded,
         )
+        aggregates = Aggregates(client, timeout)
         overview = Overview(client, tasks, tuple(settings.agents), timeout)
         admission = Admission(settings, pools, overview, shared)
         fleet.watch(pools)
@@ -80,11 +82,12 @@ async def open_services(
                 dead_letters=DeadLetters(client, timeout),
                 redrives=Redrives(client, timeout),
                 cancellations=Cancellations(client, timeout),
-                aggregates=Aggregates(client, timeout),
+                aggregates=aggregates,
                 priorities=Priorities(client, tasks, timeout),
                 exposition=exposition,
                 callbacks=Callbacks(client, timeout),
                 guard=SubmissionGuard.of(settings),
+                live=LiveEvents(client, tasks, aggregates, timeout),
                 stopping=stopping,
                 workflows=running,
             )

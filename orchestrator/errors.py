@@ -19,6 +19,8 @@ OrchestratorError
 ├── BatchNotFound               no such batch
 ├── AggregateNotFound           no such aggregate
 ├── CancellationNotFound        no such order to cancel many tasks
+├── StreamsFull                 as many live streams are open as may be
+├── UnknownEvent                no such event, after which a stream could go on
 ├── EngineUnavailable           the engine did not answer in time
 ├── EngineRefused               the engine finds what was asked for wrong
 └── CallError                   one attempt to call an agent ended without a usable answer
@@ -229,6 +231,23 @@ class CancellationNotFound(OrchestratorError):
 
     def __init__(self, order_id: str) -> None:
         super().__init__(f"Cancellation '{order_id}' is not known")
+
+
+class StreamsFull(OrchestratorError):
+    """So many live streams are open that this process takes no more."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"All {most} live streams of this process are in use; ask GET /status")
+
+
+class UnknownEvent(OrchestratorError):
+    """A stream was asked to go on after an event whose id is none of its."""
+
+    def __init__(self, event_id: str) -> None:
+        super().__init__(
+            f"Last-Event-ID: '{event_id[:80]}' is not the id of an event of this stream; leave it "
+            "out to get all events"
+        )
 
 
 class EngineUnavailable(OrchestratorError):

@@ -25,6 +25,7 @@ from orchestrator.aggregates import (
     AggregateState,
     AggregateStatus,
     Aggregation,
+    Counts,
     FanOut,
     JoinReport,
     aggregate_id_of,
@@ -33,6 +34,7 @@ from orchestrator.aggregates import (
     joined_ids,
     redrive_of,
 )
+from orchestrator.batches import MEMO_TALLY
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.record import (
     MEMO_CREATED_AT,
@@ -249,6 +251,31 @@ class Aggregates:
             return await self._status(info)
         except WorkflowNotFound:
             raise AggregateNotFound(aggregate_id) from None
+
+    async def progress(self, aggregate_id: str, wait: float = 0) -> AggregateStatus:
+        """The numbers alone while it is open; with ``wait`` seconds, once it has ended, or then.
+
+        Raises:
+            AggregateNotFound: no such aggregate.
+        """
+        info = await self._find(aggregate_id)
+        if wait > 0 and info.status not in STATES:
+            await self._histories.closing_event(info.execution.workflow_id, wait)
+            info = await self._find(aggregate_id)
+        memo = await self._recorder.memo(info.memo)
+        if info.status in STATES or MEMO_TALLY not in memo:
+            return await self.status(aggregate_id)
+        counts = Counts.model_validate(memo[MEMO_TALLY])
+        created_at = _created_at(info, None, memo)
+        return AggregateStatus(
+            aggregate_id=aggregate_id,
+            status=AggregateState.RUNNING,
+            total_tasks=counts.total,
+            **counts.model_dump(exclude={"total"}),
+            pending=counts.pending,
+            created_at=created_at,
+            updated_at=created_at,
+        )
 
     async def _status(self, info: WorkflowExecutionInfo) -> AggregateStatus:
         given, course = (

@@ -259,6 +259,19 @@ class Batches:
             status = await self._counts.status(batch_id)
         return status
 
+    async def news(self, batch_id: str, seconds: float) -> BatchStatus:
+        """How its items have ended, once it has recorded something new, or after so many seconds.
+
+        Raises:
+            BatchNotFound: no such batch.
+        """
+        end = time.monotonic() + min(seconds, _SHORTEST_PAUSE)
+        lead = await self._news(batch_id, seconds, seconds)
+        # Of one that is closed nothing tells which items are run again.
+        rest = seconds if lead and lead.closed else end - time.monotonic()
+        await asyncio.sleep(max(0, rest))
+        return await self._counts.status(batch_id)
+
     async def item(self, batch_id: str, position: int) -> TaskStatus:
         """One item, as GET /status shows it.
 

@@ -14,11 +14,13 @@ from tests.support.stack import Stack, eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 
+_FOLLOWED = ("status/{task", "batches/{batch", "aggregate/{aggregate")
 PATHS = {
     "/orchestrate",
     *("/orchestrate/batch", "/batches", "/batches/{batch_id}", "/batches/{batch_id}/results"),
     *("/batches/{batch_id}/cancel", "/batches/{batch_id}/redrive"),
     *("/aggregate", "/aggregate/{aggregate_id}"),
+    *(f"/{each}_id}}/events" for each in _FOLLOWED),
     *("/aggregate/{aggregate_id}/redrive", "/aggregate/{aggregate_id}/cancel"),
     "/status/{task_id}",
     *("/tasks", "/tasks/{task_id}/cancel", "/tasks/{task_id}/priority"),

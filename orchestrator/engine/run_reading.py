@@ -1,0 +1,98 @@
+"""What is read of a task's history to tell what happened: inputs, answers, attempts of calls."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.converter import DataConverter
+
+from orchestrator.engine.reports import readable
+from orchestrator.models import Attempt, Dispatch, Internal, Progress, Run
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+"""Seconds between looks at a call under way: a quarter of what it has taken until then."""
+LONGEST_BACKOFF = 30.0
+"""Where the next attempt is known to be later still; an operator may hasten it."""
+
+
+class _Plan(Internal):
+    agent: str
+    dispatch: Dispatch = Dispatch.QUEUED
+
+
+class _Begun(Internal):
+    progress: Progress
+
+
+class Given(Internal):
+    """What is read of a Task."""
+
+    plan: _Plan | None = None
+    batch: str | None = None
+    earlier_runs: tuple[Run, ...] = ()
+    begun: _Begun | None = None
+
+
+class Asked(Internal):
+    """What is read of an AgentCall."""
+
+    agent: str
+    progress: Progress | None = None
+
+
+class Answer(Internal):
+    """What is read of an AgentReply."""
+
+    attempt: int
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Marker(Internal):
+    """What is read of the SDK's record of an inline call."""
+
+    activity_type: str = ""
+
+
+@dataclass
+class Call:
+    """A call that the engine makes, attempt by attempt; ``dispatches`` as far as history tells."""
+
+    event_id: int
+    activity_id: str
+    agent: str
+    begun: Progress
+    dispatches: int = 0
+    before: Progress | None = None
+    """What the dispatches before the last had left."""
+    known: dict[int, Attempt] = field(default_factory=dict)
+
+    def learn(self, attempts: tuple[Attempt, ...]) -> None:
+        """Take in what is told of its attempts."""
+        self.known |= {each.attempt: each for each in attempts if each.agent == self.agent}
+
+    def ended(self, progress: Progress, dispatches: int) -> int:
+        """How many attempts of the agent have ended after so many dispatches, lost ones too."""
+        begun = self.begun
+        left_word = progress.made + progress.waits - begun.made - begun.waits
+        return progress.sent + dispatches - left_word
+
+
+async def has_begun(converter: DataConverter, first: HistoryEvent) -> bool:
+    """Whether an item of a batch was tried there, by the first event of its own run."""
+    payloads = first.workflow_execution_started_event_attributes.input.payloads
+    given = await readable(converter, payloads, Given) if payloads else None
+    return bool(given and given.begun and given.begun.progress.attempts)
+
+
+def end_of(attempt: Attempt) -> datetime:
+    """When an attempt ended."""
+    assert attempt.at is not None  # noqa: S101 - the caller has looked
+    return datetime.fromtimestamp(attempt.at.timestamp() + attempt.seconds, UTC)
+
+
+def look_pause(following: datetime, *, under_way: bool) -> float:
+    """Seconds until the next look; the latest attempt began at ``following``, or is to begin."""
+    passed = (datetime.now(UTC) - following).total_seconds()
+    if not under_way and passed < 0:
+        return min(max(-passed, SHORTEST_PAUSE), LONGEST_BACKOFF)
+    return min(max(passed / 4, SHORTEST_PAUSE), LONGEST_PAUSE)
