@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import uvloop
@@ -41,6 +41,7 @@ from orchestrator.parts import (
     grace_of,
     http_transport,
     in_background,
+    interceptors,
     metrics_server,
     secret_headers,
     settle,
@@ -52,9 +53,13 @@ from orchestrator.routing import Routes, agent_queue
 from orchestrator.shared_limits import SharedBuckets
 from orchestrator.telemetry import logging
 from orchestrator.telemetry.logging import get_logger
+from orchestrator.telemetry.tracing import tracing
 from orchestrator.transports.http import HttpTransport
 from orchestrator.transports.webhooks import Webhooks
 from workflows.hosting import workflow_worker
+
+if TYPE_CHECKING:
+    from orchestrator.telemetry.spans import Spans
 
 log = get_logger(__name__)
 
@@ -86,10 +91,15 @@ async def work(settings: Settings) -> None:
             refused the worker for good.
     """
     stop = stop_on_signals(grace_of(settings))
+    async with tracing("worker") as spans:
+        await _work(settings, stop, spans)
+
+
+async def _work(settings: Settings, stop: asyncio.Event, spans: "Spans | None") -> None:
     with metrics_server(settings) as exposition:
         name = f"worker@{os.getpid()}"
-        client = await connect(settings.temporal, identity=name, metrics=exposition)
-        transport = http_transport(settings)
+        client = await connect(settings.temporal, name, exposition, interceptors(spans))
+        transport = http_transport(settings, spans)
         pools = Pools.of(settings)
         headers, limits, shared = (
             secret_headers(settings),

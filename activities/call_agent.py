@@ -2,9 +2,7 @@
 
 import asyncio
 import random
-import re
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -35,6 +33,7 @@ from orchestrator.resilience.pool import Lease, Pools
 from orchestrator.routing import backoff_seconds
 from orchestrator.telemetry import metrics
 from orchestrator.telemetry.logging import get_logger
+from orchestrator.traces import traceparent
 from orchestrator.transports import AgentRequest, AgentResponse, Transport
 
 HEARTBEAT_SECONDS = 1.0
@@ -55,8 +54,6 @@ _STILL_DOWN = {
     HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
 }
-
-_TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
 log = get_logger(__name__)
 
@@ -344,12 +341,3 @@ def call_headers(
         "X-Deadline": deadline.isoformat(timespec="milliseconds"),
         "traceparent": trace or traceparent(task_id),
     }
-
-
-def traceparent(task_id: str) -> str:
-    """A W3C trace context whose trace id is the task's, for callers that sent none."""
-    trace_id = task_id.replace("-", "")
-    if not _TRACE_ID.fullmatch(trace_id):
-        trace_id = uuid.uuid5(uuid.NAMESPACE_URL, task_id).hex
-    # Unique is enough: nobody need be unable to guess it.
-    return f"00-{trace_id}-{random.getrandbits(64):016x}-00"

@@ -7,10 +7,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from api.app import create_app
 from api.direct import DirectRoutes
@@ -27,6 +29,10 @@ from orchestrator.errors import StartupError
 from orchestrator.parts import grace_of, metrics_server, settle, stop_on_signals
 from orchestrator.telemetry import logging
 from orchestrator.telemetry.logging import get_logger
+from orchestrator.telemetry.tracing import tracing
+
+if TYPE_CHECKING:
+    from orchestrator.telemetry.spans import Spans
 
 BACKLOG = 2048
 
@@ -62,10 +68,13 @@ async def serve(settings: Settings) -> None:
     stop = stop_on_signals(2 * grace_of(settings))
     listener = listen(settings.agent.host, settings.agent.port)
     with listener, metrics_server(settings) as exposition:
-        async with open_services(settings, stop, exposition) as services:
+        async with (
+            tracing("api") as spans,
+            open_services(settings, stop, exposition, spans) as services,
+        ):
             server = _Server(
                 uvicorn.Config(
-                    DirectRoutes(create_app(services), services),
+                    _traced(DirectRoutes(create_app(services), services), spans),
                     loop="none",
                     http="httptools",
                     log_config=None,
@@ -88,6 +97,15 @@ async def serve(settings: Settings) -> None:
             await serving
             stopping.cancel()
     log.info("api_stopped")
+
+
+def _traced(app: ASGIApp, spans: "Spans | None") -> ASGIApp:
+    """The application; its requests are spans, where those are wanted."""
+    if spans is None:
+        return app
+    from api.traced import TracedApp  # noqa: PLC0415 - only who traces pays for it
+
+    return TracedApp(app, spans)
 
 
 class _Server(uvicorn.Server):

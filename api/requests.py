@@ -18,6 +18,7 @@ from orchestrator.batches import batch_id_of
 from orchestrator.errors import PayloadTooLarge
 from orchestrator.json_text import decode
 from orchestrator.models import Model
+from orchestrator.traces import traced
 
 AnyModel = TypeVar("AnyModel", bound=Model)
 
@@ -25,7 +26,6 @@ MAX_WAIT_SECONDS = 60
 MAX_KEY_CHARACTERS = 255
 _NAMESPACE = uuid.UUID("7c0e8a52-5d0b-5f37-9b52-6f6f4f1f9c11")
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 async def json_object(request: Request, max_bytes: int) -> dict[str, Any]:
@@ -159,4 +159,4 @@ def fingerprint(request: Model) -> str:
 def traceparent(request: Request) -> str | None:
     """The caller's W3C trace context, if it is one."""
     header = request.headers.get("traceparent", "")
-    return header if _TRACEPARENT.fullmatch(header) else None
+    return header if traced(header) else None

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from activities.call_agent import AgentCalls
 from activities.resolve_plan import PlanResolver
@@ -26,7 +27,13 @@ from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.tasks import Tasks
 from orchestrator.errors import StartupError
 from orchestrator.models import BlockedBy, LimitMode
-from orchestrator.parts import grace_of, http_transport, in_background, secret_headers
+from orchestrator.parts import (
+    grace_of,
+    http_transport,
+    in_background,
+    interceptors,
+    secret_headers,
+)
 from orchestrator.receivers import SubmissionGuard
 from orchestrator.resilience.breaker_policy import BreakerState
 from orchestrator.resilience.pool import Pools
@@ -35,10 +42,16 @@ from orchestrator.shared_limits import SharedBuckets
 from orchestrator.telemetry.exposition import Exposition
 from workflows.hosting import workflow_worker
 
+if TYPE_CHECKING:
+    from orchestrator.telemetry.spans import Spans
+
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, stopping: asyncio.Event, exposition: Exposition | None
+    settings: Settings,
+    stopping: asyncio.Event,
+    exposition: Exposition | None,
+    spans: "Spans | None" = None,
 ) -> AsyncIterator[Services]:
     """Connect to the engine, and host workflows on the same client.
 
@@ -46,9 +59,9 @@ async def open_services(
     task to the process that started it, in the answer to the start call.
     """
     name = f"api@{os.getpid()}"
-    client = await connect(settings.temporal, identity=name, metrics=exposition)
+    client = await connect(settings.temporal, name, exposition, interceptors(spans))
     timeout = settings.temporal.rpc_timeout
-    transport = http_transport(settings)
+    transport = http_transport(settings, spans)
     routes, pools = Routes(settings), Pools.of(settings)
     calls = AgentCalls(pools, transport, secret_headers(settings))
     worker = workflow_worker(client, calls, PlanResolver(routes), grace_of(settings))

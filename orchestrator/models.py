@@ -343,6 +343,9 @@ class TaskStatus(Model):
     earlier_runs: tuple[Run, ...] | None = Field(
         default=None, description="The runs before it was redriven"
     )
+    trace_id: str | None = Field(
+        default=None, description="The trace that it belongs to, where its request named one"
+    )
 
     @model_serializer(mode="wrap")
     def _without_blanks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -10,12 +10,17 @@ import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from temporalio.client import Interceptor
 
 from orchestrator.config import Settings
 from orchestrator.telemetry.exposition import Exposition, serving
 from orchestrator.telemetry.logging import get_logger
 from orchestrator.transports.http import HttpTransport
+
+if TYPE_CHECKING:
+    from orchestrator.telemetry.spans import Spans
 
 EXTRA_STOP_SECONDS = 10.0
 """A polite stop may take its grace, and so much more."""
@@ -27,9 +32,22 @@ _LARGE_BYTES = 128 * 1024
 log = get_logger(__name__)
 
 
-def http_transport(settings: Settings) -> HttpTransport:
-    """The process's one pooled HTTP client."""
-    return HttpTransport(settings.limits.max_result_bytes)
+def http_transport(settings: Settings, spans: "Spans | None" = None) -> HttpTransport:
+    """The process's one pooled HTTP client; its requests are spans, where those are wanted."""
+    if spans is None:
+        return HttpTransport(settings.limits.max_result_bytes)
+    from orchestrator.transports.traced import TracedTransport  # noqa: PLC0415 - as the others
+
+    return TracedTransport(settings.limits.max_result_bytes, spans)
+
+
+def interceptors(spans: "Spans | None") -> list[Interceptor]:
+    """What makes spans of workflows and calls, where those are wanted."""
+    if spans is None:
+        return []
+    from orchestrator.engine.traced import Traced  # noqa: PLC0415 - only who traces pays for it
+
+    return [Traced(spans)]
 
 
 def grace_of(settings: Settings) -> timedelta:

@@ -323,7 +323,7 @@ class TaskBatch:
                 id=item_id(self._batch_id, position),
                 task_queue=WORKFLOW_QUEUE,
                 parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
-                memo=memo_of_item(plan, self._created_at),
+                memo=memo_of_item(task, plan, self._created_at),
                 search_attributes=search_attributes.of_task(task, plan),
                 static_summary=summary(task, plan),
                 priority=engine_priority(plan.priority, task.tenant, plan.fairness_weight),

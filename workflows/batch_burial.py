@@ -9,8 +9,9 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from orchestrator.batches import ItemOutcome, item_id
-    from orchestrator.engine.record import MEMO_CHOSEN_BY, MEMO_CREATED_AT
+    from orchestrator.engine.record import MEMO_CHOSEN_BY, MEMO_CREATED_AT, MEMO_TRACE_ID
     from orchestrator.models import Attempt, Plan, Run, Task
+    from orchestrator.traces import trace_id_in
     from workflows.dead_letter import bury_as
 
 BURIED_AT_ONCE = 50
@@ -25,9 +26,11 @@ async def bury_items(
         await asyncio.gather(*(_bury(batch_id, created_at, plan, *each) for each in some))
 
 
-def memo_of_item(plan: Plan, created_at: datetime) -> dict[str, Any]:
+def memo_of_item(task: Task, plan: Plan, created_at: datetime) -> dict[str, Any]:
     """What the workflow of an item carries beside its input, as any task's does."""
-    return {MEMO_CREATED_AT: created_at.isoformat(), MEMO_CHOSEN_BY: plan.chosen_by}
+    memo = {MEMO_CREATED_AT: created_at.isoformat(), MEMO_CHOSEN_BY: plan.chosen_by}
+    trace_id = trace_id_in(task.traceparent)
+    return memo | {MEMO_TRACE_ID: trace_id} if trace_id else memo
 
 
 async def _bury(
@@ -49,5 +52,5 @@ async def _bury(
         ended_at=outcome.at,
         attempt_history=(attempt,) if outcome.attempt else (),
     )
-    memo = memo_of_item(plan, created_at)
+    memo = memo_of_item(task, plan, created_at)
     await bury_as(item_id(batch_id, outcome.position), task, plan, run, created_at, memo)

@@ -40,8 +40,9 @@ from orchestrator.engine.listing import STATE_BY_NAME, quoted
 from orchestrator.engine.record import Recorder, Waiting, moment
 from orchestrator.engine.rpc import engine_call
 from orchestrator.errors import TaskNotFound
-from orchestrator.models import Attempt, TaskState, TaskStatus
+from orchestrator.models import Attempt, Task, TaskRequest, TaskState, TaskStatus
 from orchestrator.routing import WORKFLOW_TYPE
+from orchestrator.traces import trace_id_in
 
 _SLICE = 50
 """Items that are looked at together; each outcome may have 2 MB."""
@@ -370,6 +371,7 @@ def _status(part: Part, told: Told) -> TaskStatus:
         "created_at": part.created_at,
         "updated_at": told.at or part.created_at,
         "batch_id": part.batch_id,
+        "trace_id": trace_id_in(told.record.batch.traceparent or _own_trace(request)),
     }
     if entry is not None:
         fields |= {
@@ -382,6 +384,11 @@ def _status(part: Part, told: Told) -> TaskStatus:
     if told.recorded is not None:
         fields |= _ended(told.recorded.agent, told.recorded.read())
     return TaskStatus(**fields)
+
+
+def _own_trace(request: TaskRequest) -> str | None:
+    """The trace context that an item has for itself: one that was handed in alone."""
+    return request.traceparent if isinstance(request, Task) else None
 
 
 def _ended(agent: str, outcome: ItemOutcome) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from temporalio.client import Client
+from temporalio.client import Client, Interceptor
 from temporalio.runtime import (
     LogForwardingConfig,
     LoggingConfig,
@@ -42,6 +43,7 @@ async def connect(
     temporal: Temporal,
     identity: str,
     metrics: Exposition | None = None,
+    interceptors: Sequence[Interceptor] = (),
     *,
     register: bool = True,
 ) -> Client:
@@ -53,6 +55,7 @@ async def connect(
         temporal: where the engine is.
         identity: what the engine calls this process.
         metrics: to which the client is to add its own; said at a process's first connection.
+        interceptors: of the client and of its workers.
         register: add the search attributes that the engine lacks.
 
     Raises:
@@ -62,7 +65,9 @@ async def connect(
     try:
         async with asyncio.timeout(temporal.connect_timeout):
             runtime = _runtime(metrics)
-            return await _connect_patiently(temporal, identity, runtime, reasons, register=register)
+            return await _connect_patiently(
+                temporal, identity, runtime, interceptors, reasons, register=register
+            )
     except TimeoutError:
         raise StartupError(
             f"No engine answers at {temporal.target} (temporal.address) within "
@@ -72,7 +77,13 @@ async def connect(
 
 
 async def _connect_patiently(
-    temporal: Temporal, identity: str, runtime: Runtime, reasons: list[str], *, register: bool
+    temporal: Temporal,
+    identity: str,
+    runtime: Runtime,
+    interceptors: Sequence[Interceptor],
+    reasons: list[str],
+    *,
+    register: bool,
 ) -> Client:
     """Try until cancelled; each failure's reason is added to ``reasons``."""
     tls = _tls(temporal)
@@ -87,6 +98,7 @@ async def _connect_patiently(
                 # Large payloads are meant here; what is too large, the converter refuses.
                 payload_limits=PayloadLimitsConfig(payloads_warn_size=MAX_BLOB_BYTES),
                 identity=identity,
+                interceptors=interceptors,
                 runtime=runtime,
             )
             if register:

@@ -31,6 +31,7 @@ from orchestrator.models import (
 
 MEMO_CREATED_AT = "created_at"
 MEMO_DISPATCH = "dispatch"
+MEMO_TRACE_ID = "trace_id"
 MEMO_CHOSEN_BY = "chosen_by"
 MEMO_EARLIER_RUNS = "earlier_runs"
 """The runs before the task was redriven, without their attempts: a list of Run."""
@@ -89,6 +90,7 @@ class Recorder:
             updated_at=moment(info.close_time) if state else started,
             chosen_by=memo.get(MEMO_CHOSEN_BY),
             earlier_runs=memo.get(MEMO_EARLIER_RUNS),
+            trace_id=memo.get(MEMO_TRACE_ID),
             **_attributes(info.search_attributes),
         )
 

@@ -39,6 +39,7 @@ _NAMING = (
     "created_at",
     "chosen_by",
     "batch_id",
+    "trace_id",
 )
 
 

@@ -37,6 +37,7 @@ from orchestrator.engine.record import (
     MEMO_CREATED_AT,
     MEMO_DISPATCH,
     MEMO_FINGERPRINT,
+    MEMO_TRACE_ID,
     STATES,
     Blocked,
     Recorder,
@@ -61,6 +62,7 @@ from orchestrator.models import (
     TaskStatus,
 )
 from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, agent_of
+from orchestrator.traces import trace_id_in
 
 QUEUE_GRACE = timedelta(seconds=1)
 _DESCRIBES_AT_ONCE = 8
@@ -145,7 +147,7 @@ class Tasks:
                     task_queue=WORKFLOW_QUEUE,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                    memo=_memo(plan, created_at, fingerprint),
+                    memo=_memo(task, plan, created_at, fingerprint),
                     search_attributes=self._attributes(task, plan),
                     static_summary=summary(task, plan),
                     priority=engine_priority(plan.priority, task.tenant, plan.fairness_weight),
@@ -349,10 +351,12 @@ class Tasks:
         return counts
 
 
-def _memo(plan: Plan, created_at: datetime, fingerprint: str | None) -> dict[str, str]:
+def _memo(task: Task, plan: Plan, created_at: datetime, fingerprint: str | None) -> dict[str, str]:
     memo = {MEMO_CREATED_AT: created_at.isoformat(), MEMO_CHOSEN_BY: plan.chosen_by}
     if plan.dispatch is Dispatch.INLINE:
         memo[MEMO_DISPATCH] = plan.dispatch
+    if trace_id := trace_id_in(task.traceparent):
+        memo[MEMO_TRACE_ID] = trace_id
     if fingerprint is not None:
         memo[MEMO_FINGERPRINT] = fingerprint
     return memo

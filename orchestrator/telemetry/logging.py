@@ -7,6 +7,7 @@ join the same stream in the same form. Neither payloads nor headers are ever log
 import contextlib
 import json
 import logging
+import os
 import sys
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic_core import to_json
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from orchestrator.config import Logging
+from orchestrator.telemetry import tracing
 
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -46,6 +48,7 @@ def configure(section: Logging, process: str) -> None:
 
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        *tracing.log_processors(os.environ),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         arrange,
