@@ -17,6 +17,7 @@ from activities.chunk_course import Means
 from activities.deliver_callback import CallbackSender
 from activities.follow_parts import PartsFollower
 from activities.join_tasks import TaskJoiner
+from activities.late_answers import LateAnswers
 from activities.redrive import Redriver
 from activities.resolve_plan import PlanResolver
 from activities.run_chunk import ChunkCalls
@@ -38,6 +39,7 @@ from orchestrator.errors import StartupError
 from orchestrator.fleet.records import FleetSnapshot
 from orchestrator.limits import RateLimits
 from orchestrator.parts import (
+    completion_urls,
     grace_of,
     http_transport,
     in_background,
@@ -106,7 +108,8 @@ async def _work(settings: Settings, stop: asyncio.Event, spans: "Spans | None") 
             RateLimits(settings),
             SharedBuckets.of(settings),
         )
-        calls = AgentCalls(pools, transport, headers)
+        completions = completion_urls(settings)
+        calls = AgentCalls(pools, transport, headers, completions=completions)
         chunks = ChunkCalls(
             Means(
                 pools,
@@ -115,6 +118,7 @@ async def _work(settings: Settings, stop: asyncio.Event, spans: "Spans | None") 
                 limits,
                 Buckets(shared),
                 grace_seconds=settings.temporal.shutdown_grace,
+                completions=completions,
             )
         )
         fleet = FleetView(
@@ -158,10 +162,13 @@ def general_activities(
     client: Client, settings: Settings, transport: HttpTransport
 ) -> list[Callable[..., Any]]:
     """The activities of no agent: health checks, joins, redriving, starting callbacks."""
+    late = LateAnswers(transport, secret_headers(settings))
     joiner = TaskJoiner.of(client, settings.temporal.rpc_timeout)
     redriver = Redriver(DeadLetters(client, settings.temporal.rpc_timeout))
     return [
         HealthWatcher(transport.probe).watch_health,
+        late.await_answer,
+        late.poll_answer,
         redriver.redrive_many,
         redriver.redrive_agent,
         PartsFollower(client, settings.temporal.rpc_timeout).follow_parts,

@@ -5,27 +5,33 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from urllib.parse import urljoin, urlsplit
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.progress import Course
+from orchestrator.completions import HEADER, CompletionUrls, Ticket, new_answer_id
 from orchestrator.errors import (
     AgentUnavailable,
     AgentUnreachable,
     CallError,
     OutcomeUnknown,
+    ReplyUnreadable,
     RetryableCallError,
 )
 from orchestrator.models import (
+    Accepted,
     AgentCall,
     AgentReply,
     Attempt,
     BlockedBy,
     CallFailure,
+    Completion,
+    LateRule,
     Progress,
     RetryPlan,
 )
@@ -45,6 +51,7 @@ ERROR_CHARACTERS = 300
 """How much of each attempt's error is kept."""
 
 SUCCESS = "success"
+ACCEPTED = "accepted"
 UNAVAILABLE = AgentUnavailable.__name__
 WORKER_LOST = "WorkerLost"
 WORKER_STOPPING = "WorkerStopping"
@@ -66,6 +73,8 @@ class _Try:
     course: Course
     began: float
     lease: Lease | None = None
+    answer_id: str | None = None
+    """Set where the agent may answer later."""
 
     def ended(self, outcome: str, status: int | None = None, error: str | None = None) -> Attempt:
         """The attempt as the engine keeps it."""
@@ -92,7 +101,9 @@ class AgentCalls:
         transport: Transport,
         headers: Mapping[str, Mapping[str, str]],
         chance: Callable[[], float] = random.random,
+        completions: CompletionUrls | None = None,
     ) -> None:
+        self._completions = completions
         self._pools = pools
         self._transport = transport
         self._headers = headers
@@ -132,11 +143,17 @@ class AgentCalls:
             if course.follows_lost:
                 metrics.agent_call_retry(call.agent, WORKER_LOST)
             async with _heartbeats(course.progress):
-                return await self._transport.send(self._request(current, current.lease.url))
+                request = self._request(current, current.lease.url)
+                response = await self._transport.send(request)
+                if current.answer_id and response.status == HTTPStatus.ACCEPTED:
+                    response = located(response, request, call.late)
+                return response
 
     def _request(self, current: _Try, url: str) -> AgentRequest:
         call = current.call
-        timeout = _seconds_left(activity.info(), call.attempt_timeout)
+        info, number = activity.info(), current.course.number
+        timeout = _seconds_left(info, call.attempt_timeout)
+        current.answer_id = answer_id_of(call.agent, number, call.late, self._completions)
         return AgentRequest(
             agent=call.agent,
             url=url,
@@ -144,7 +161,14 @@ class AgentCalls:
             timeout=timeout,
             headers={
                 **self._headers.get(call.agent, {}),
-                **call_headers(call.task_id, current.course.number, timeout, call.traceparent),
+                **call_headers(call.task_id, number, timeout, call.traceparent),
+                **completion_header(
+                    self._completions,
+                    call.task_id,
+                    current.answer_id,
+                    call.late,
+                    answer_by(_deadline(info, call.attempt_timeout), timeout, call.late),
+                ),
             },
         )
 
@@ -265,6 +289,14 @@ def still_down(error: CallError) -> bool:
     return isinstance(error, AgentUnreachable) or error.status in _STILL_DOWN
 
 
+def _deadline(info: activity.Info, attempt_timeout: float) -> datetime:
+    """The task's, by the engine's clock."""
+    longest = info.schedule_to_close_timeout
+    if longest is None:
+        return datetime.now(UTC) + timedelta(seconds=attempt_timeout)
+    return info.scheduled_time + longest
+
+
 def _seconds_left(info: activity.Info, attempt_timeout: float) -> float:
     """The attempt's timeout, or what is left of the task's deadline; by the engine's clock."""
     if info.schedule_to_close_timeout is None:
@@ -281,6 +313,8 @@ def seconds_waited() -> float:
 
 
 def _reply(current: _Try, response: AgentResponse) -> AgentReply:
+    if current.answer_id and response.status == HTTPStatus.ACCEPTED:
+        return _accepted(current, response, current.answer_id)
     attempt = current.ended(SUCCESS, response.status)
     return AgentReply(
         result=response.body,
@@ -290,6 +324,87 @@ def _reply(current: _Try, response: AgentResponse) -> AgentReply:
         seconds=attempt.seconds,
         attempts=current.course.with_attempt(attempt),
     )
+
+
+def _accepted(current: _Try, response: AgentResponse, answer_id: str) -> AgentReply:
+    """The agent answers later; the attempt counts."""
+    attempt, course = current.ended(ACCEPTED, response.status), current.course
+    return AgentReply(
+        result=None,
+        instance=attempt.instance or "",
+        status=response.status,
+        attempt=attempt.attempt,
+        seconds=attempt.seconds,
+        attempts=course.with_attempt(attempt),
+        accepted=Accepted(
+            answer_id=answer_id,
+            progress=Progress(
+                sent=course.number, made=course.spent, attempts=course.with_attempt(attempt)
+            ),
+            location=response.location,
+            pause=response.retry_after,
+        ),
+    )
+
+
+def answer_id_of(
+    agent: str, attempt: int, late: LateRule | None, completions: CompletionUrls | None
+) -> str | None:
+    """What the answer will be called if it comes later; None where it must come at once."""
+    completion = late.completion if late else Completion.CALLBACK
+    if completion is Completion.NONE or (completion is Completion.CALLBACK and not completions):
+        return None
+    return new_answer_id(agent, attempt)
+
+
+def answer_by(deadline: datetime, timeout: float, late: LateRule | None) -> datetime:
+    """Until when an answer to a call of now is of use, be it a late one."""
+    if late is None or late.answer_timeout is None:
+        return deadline
+    return min(deadline, datetime.now(UTC) + timedelta(seconds=timeout + late.answer_timeout))
+
+
+def completion_header(
+    completions: CompletionUrls | None,
+    task_id: str,
+    answer_id: str | None,
+    late: LateRule | None,
+    expires: datetime,
+) -> dict[str, str]:
+    """The header that says where a late answer is to be posted, where one may be."""
+    polled = late is not None and late.completion is Completion.POLL
+    if completions is None or answer_id is None or polled:
+        return {}
+    return {HEADER: completions.url(Ticket(task_id, answer_id, expires))}
+
+
+def located(response: AgentResponse, request: AgentRequest, late: LateRule | None) -> AgentResponse:
+    """The 202 with the whole address of its answer, if it is to be polled, or else with none.
+
+    Raises:
+        ReplyUnreadable: it is to be polled, and the agent does not say where.
+    """
+    if late is None or late.completion is not Completion.POLL:
+        return replace(response, location=None)
+    found = location_of(response.location, request.url)
+    if found is None:
+        raise ReplyUnreadable(
+            f"{request.agent} at {request.url} answered 202 without a Location on the same server",
+            status=response.status,
+        )
+    return replace(response, location=found)
+
+
+def location_of(location: str | None, url: str) -> str | None:
+    """Where an agent that was called at the URL has its answer polled.
+
+    None where it names no place, or one on another server: that would be sent its credentials.
+    """
+    if not location:
+        return None
+    found = urljoin(url, location)
+    asked, named = urlsplit(url), urlsplit(found)
+    return found if (asked.scheme, asked.netloc) == (named.scheme, named.netloc) else None
 
 
 def _worker_stops() -> bool:

@@ -8,15 +8,21 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 from pydantic_core import from_json, to_json
 from temporalio import activity
 
 from activities.call_agent import (
+    ACCEPTED,
     ERROR_CHARACTERS,
     SUCCESS,
+    answer_by,
+    answer_id_of,
     call_headers,
+    completion_header,
+    located,
     log_failure,
     pause_after,
     seconds_waited,
@@ -26,11 +32,13 @@ from activities.call_agent import (
 from activities.chunk_report import Ledger
 from orchestrator.batches import Chunk, ItemOutcome, Unfinished, item_id
 from orchestrator.buckets import Buckets
+from orchestrator.completions import CompletionUrls
 from orchestrator.engine.converter import MAX_BLOB_BYTES
 from orchestrator.errors import AgentUnavailable, CallError, ReplyTooLarge, RetryableCallError
 from orchestrator.limits import RateLimits
 from orchestrator.models import (
     DEADLINE_EXCEEDED,
+    Accepted,
     Attempt,
     BlockedBy,
     Progress,
@@ -74,6 +82,7 @@ class Means:
     chance: Callable[[], float] = random.random
     grace_seconds: float = 30.0
     """What calls in flight may take once the worker is to stop."""
+    completions: CompletionUrls | None = None
     sizes: dict[str, float] = field(default_factory=dict)
     """Bytes of the largest of each agent's latest answers."""
 
@@ -202,11 +211,16 @@ class Course:
         plan = self._plan
         lease: Lease | None = None
         began = time.perf_counter()
+        completions = self._means.completions
+        answer_id = answer_id_of(plan.agent, self._number, plan.late, completions)
         try:
             with self._pool.lease(plan.endpoint, (), plan.attempt_timeout) as lease:
-                request = self._request(position, item, lease.url, timeout)
+                request = self._request(position, item, lease.url, timeout, answer_id)
                 metrics.dispatch(plan.agent, seconds_waited())
                 response = await self._means.transport.send(request)
+                accepted = answer_id is not None and response.status == HTTPStatus.ACCEPTED
+                if accepted:
+                    response = located(response, request, plan.late)
         except AgentUnavailable as error:
             self.refusal = error
             self._put_back(position)
@@ -214,12 +228,28 @@ class Course:
         except CallError as error:
             self._failed(position, error, lease, time.perf_counter() - began)
         else:
-            self._completed(position, response, lease.instance, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            if accepted and answer_id:
+                self._accepted(position, response, answer_id, lease.instance, seconds)
+            else:
+                self._completed(position, response, lease.instance, seconds)
 
-    def _request(self, position: int, item: str, url: str, timeout: float) -> AgentRequest:
+    def _request(
+        self, position: int, item: str, url: str, timeout: float, answer_id: str | None
+    ) -> AgentRequest:
         task_id, asked = item_id(self._chunk.batch_id, position), from_json(item)
         trace = self._chunk.traceparent or asked.get("traceparent")
-        headers = call_headers(task_id, self._number, timeout, trace)
+        late = self._plan.late
+        headers = {
+            **call_headers(task_id, self._number, timeout, trace),
+            **completion_header(
+                self._means.completions,
+                task_id,
+                answer_id,
+                late,
+                answer_by(self._deadline, timeout, late),
+            ),
+        }
         self.begun += 1
         return AgentRequest(
             agent=self._plan.agent,
@@ -234,8 +264,13 @@ class Course:
         most = self._plan.attempt_timeout
         if not self._chunk.strict:
             return most
-        end = self._chunk.created_at + timedelta(seconds=self._plan.deadline)
-        return min(most, (end - datetime.now(UTC)).total_seconds())
+        return min(most, (self._deadline - datetime.now(UTC)).total_seconds())
+
+    @property
+    def _deadline(self) -> datetime:
+        """Of an item whose call begins now."""
+        begins = self._chunk.created_at if self._chunk.strict else datetime.now(UTC)
+        return begins + timedelta(seconds=self._plan.deadline)
 
     def _too_late(self) -> str:
         return (
@@ -297,6 +332,30 @@ class Course:
             self._put_back(position)
         else:
             self._end(outcome, size)
+
+    def _accepted(
+        self, position: int, response: AgentResponse, answer_id: str, instance: str, seconds: float
+    ) -> None:
+        """The agent answers later: the item waits for that as a task of its own."""
+        attempt = Attempt(
+            attempt=self._number,
+            agent=self._plan.agent,
+            instance=instance,
+            outcome=ACCEPTED,
+            seconds=round(seconds, 6),
+            status=response.status,
+            at=datetime.now(UTC) - timedelta(seconds=seconds),
+        )
+        metrics.agent_call(self._plan.agent, ACCEPTED, seconds)
+        made = Progress(sent=self._number, made=self._number, attempts=(attempt,))
+        accepted = Accepted(
+            answer_id=answer_id,
+            progress=made,
+            location=response.location,
+            pause=response.retry_after,
+        )
+        self._in_flight.pop(position)
+        self._ledger.go_on(Unfinished(position=position, progress=Progress(), accepted=accepted))
 
     def _failed(self, position: int, error: CallError, lease: Lease | None, seconds: float) -> None:
         plan, number = self._plan, self._number

@@ -12,6 +12,7 @@ from api import (
     batches,
     callbacks,
     cancellations,
+    completions,
     dashboard,
     dead_letters,
     errors,
@@ -56,6 +57,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(aggregates.router)
     app.include_router(batches.router)
     app.include_router(cancellations.router)
+    app.include_router(completions.router)
     app.include_router(dead_letters.router)
     app.include_router(callbacks.router)
     app.include_router(overview.router)

@@ -8,10 +8,12 @@ from fastapi import Depends, Request
 
 from orchestrator.admission import Admission
 from orchestrator.coalescing import Coalescer
+from orchestrator.completions import CompletionUrls
 from orchestrator.config import Settings
 from orchestrator.engine.aggregates import Aggregates
 from orchestrator.engine.callbacks import Callbacks
 from orchestrator.engine.cancellations import Cancellations
+from orchestrator.engine.completions import Completions
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.fleet import FleetView
 from orchestrator.engine.live_events import LiveEvents
@@ -45,6 +47,9 @@ class Services:
     callbacks: Callbacks
     guard: SubmissionGuard
     live: LiveEvents
+    completions: Completions
+    completion_urls: CompletionUrls | None
+    """None where agents cannot answer later."""
     stopping: asyncio.Event
     """Set when the process is told to stop: who waits is answered at once."""
     workflows: asyncio.Task[None]

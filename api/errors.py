@@ -20,6 +20,10 @@ from orchestrator.errors import (
     CallbackNotFound,
     CallbackRefused,
     CancellationNotFound,
+    CompletionEarly,
+    CompletionExpired,
+    CompletionRefused,
+    CompletionUnknown,
     DeadLetterNotFound,
     EngineRefused,
     EngineUnavailable,
@@ -54,6 +58,10 @@ STATUSES: dict[type[Exception], HTTPStatus] = {
     BatchRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     RedriveNotFound: HTTPStatus.NOT_FOUND,
     CancellationNotFound: HTTPStatus.NOT_FOUND,
+    CompletionUnknown: HTTPStatus.NOT_FOUND,
+    CompletionExpired: HTTPStatus.GONE,
+    CompletionRefused: HTTPStatus.CONFLICT,
+    CompletionEarly: HTTPStatus.SERVICE_UNAVAILABLE,
     IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     EngineUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     EngineRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -109,6 +117,8 @@ def _domain(_: Request, error: Exception) -> Response:
         return problem(status, detail, {"Retry-After": str(ENGINE_RETRY_SECONDS)})
     if isinstance(error, StreamsFull):
         return problem(status, str(error), {"Retry-After": str(UNKNOWN_RETRY_SECONDS)})
+    if isinstance(error, CompletionEarly):
+        return problem(status, str(error), {"Retry-After": str(ENGINE_RETRY_SECONDS)})
     if isinstance(error, UnknownPattern):
         return problem(status, str(error), closest=error.closest)
     if isinstance(error, BatchRefused):

@@ -16,6 +16,7 @@ from orchestrator.config import Settings
 from orchestrator.engine.aggregates import Aggregates
 from orchestrator.engine.callbacks import Callbacks
 from orchestrator.engine.cancellations import Cancellations
+from orchestrator.engine.completions import Completions
 from orchestrator.engine.connect import connect
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.fleet import FIRST_LOOK_SECONDS, Fleet, FleetView, fleet_config
@@ -28,6 +29,7 @@ from orchestrator.engine.tasks import Tasks
 from orchestrator.errors import StartupError
 from orchestrator.models import BlockedBy, LimitMode
 from orchestrator.parts import (
+    completion_urls,
     grace_of,
     http_transport,
     in_background,
@@ -63,7 +65,8 @@ async def open_services(
     timeout = settings.temporal.rpc_timeout
     transport = http_transport(settings, spans)
     routes, pools = Routes(settings), Pools.of(settings)
-    calls = AgentCalls(pools, transport, secret_headers(settings))
+    completions = completion_urls(settings)
+    calls = AgentCalls(pools, transport, secret_headers(settings), completions=completions)
     worker = workflow_worker(client, calls, PlanResolver(routes), grace_of(settings))
     running = asyncio.create_task(worker.run())
     shared = SharedBuckets.of(settings)
@@ -101,6 +104,8 @@ async def open_services(
                 callbacks=Callbacks(client, timeout),
                 guard=SubmissionGuard.of(settings),
                 live=LiveEvents(client, tasks, aggregates, timeout),
+                completions=Completions(client, timeout),
+                completion_urls=completions,
                 stopping=stopping,
                 workflows=running,
             )

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from orchestrator.models import (
     DEFAULT_TENANT,
+    Accepted,
     Internal,
     Model,
     Plan,
@@ -147,11 +148,15 @@ class BatchTally(Internal):
 
 
 class Unfinished(Internal):
-    """An item that goes on as a task of its own, under its id: what was tried, and the pause."""
+    """An item that goes on as a task of its own, under its id: what was tried, and the pause.
+
+    Or the agent has ``accepted`` its call, and it waits for the answer.
+    """
 
     position: int
     progress: Progress
     pause: float = 0
+    accepted: Accepted | None = None
 
 
 class Batch(Internal):

@@ -22,6 +22,7 @@ from pydantic import (
 from orchestrator.addresses import Allowed
 from orchestrator.models import (
     DEFAULT_PRIORITY,
+    Completion,
     Dispatch,
     LimitMode,
     Priority,
@@ -36,6 +37,8 @@ Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+
+MIN_SECRET_CHARACTERS = 16
 
 
 def _http_url(text: str) -> str:
@@ -78,6 +81,12 @@ def _webhook_secret(secret: SecretStr | None) -> SecretStr | None:
 def _allowed_receiver(text: str) -> str:
     Allowed.of(text)
     return text
+
+
+def _long_secret(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None and len(secret.get_secret_value()) < MIN_SECRET_CHARACTERS:
+        raise ValueError(f"at least {MIN_SECRET_CHARACTERS} characters, and hard to guess")
+    return secret
 
 
 Url = Annotated[str, AfterValidator(_http_url)]
@@ -212,6 +221,10 @@ class Rule(Section):
     priority: Priority = DEFAULT_PRIORITY
     dispatch: Dispatch = Dispatch.QUEUED
     fallback_agents: tuple[Name, ...] = ()
+    completion: Completion = Completion.CALLBACK
+    answer_timeout: Seconds | None = None
+    progress_timeout: Seconds | None = None
+    poll_interval: Seconds = 5.0
 
 
 class LoadBalancing(Section):
@@ -335,6 +348,16 @@ class Callbacks(Section):
     max_connections: Annotated[int, Field(ge=1, le=10_000)] = 100
 
 
+class Completions(Section):
+    """``completions``: the URLs to which agents post what they answer later.
+
+    ``secret`` signs them; ``public_url`` is the API as the agents reach it.
+    """
+
+    secret: Annotated[SecretStr | None, AfterValidator(_long_secret)] = None
+    public_url: Url | None = None
+
+
 class Monitoring(Section):
     """``monitoring``: the Prometheus port."""
 
@@ -384,6 +407,7 @@ class Settings(Section):
     dead_letters: DeadLetters = DeadLetters()
     message_queue: MessageQueue = MessageQueue()
     callbacks: Callbacks = Callbacks()
+    completions: Completions = Completions()
     monitoring: Monitoring = Monitoring()
     limits: Limits = Limits()
     security: Security = Security()

@@ -21,6 +21,10 @@ OrchestratorError
 ├── CancellationNotFound        no such order to cancel many tasks
 ├── StreamsFull                 as many live streams are open as may be
 ├── UnknownEvent                no such event, after which a stream could go on
+├── CompletionUnknown           a completion URL was not made here
+├── CompletionExpired           a completion URL is too old
+├── CompletionRefused           a completion URL was used, or its task waits for it no more
+├── CompletionEarly             the task does not wait for the answer yet
 ├── EngineUnavailable           the engine did not answer in time
 ├── EngineRefused               the engine finds what was asked for wrong
 └── CallError                   one attempt to call an agent ended without a usable answer
@@ -248,6 +252,31 @@ class UnknownEvent(OrchestratorError):
             f"Last-Event-ID: '{event_id[:80]}' is not the id of an event of this stream; leave it "
             "out to get all events"
         )
+
+
+class CompletionUnknown(OrchestratorError):
+    """The token of a completion URL was not signed with our secret."""
+
+    def __init__(self) -> None:
+        super().__init__("This completion URL is not known; use the X-Completion-URL of the call")
+
+
+class CompletionExpired(OrchestratorError):
+    """The time in which the agent could answer is over."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"This completion URL has expired; task '{task_id}' waits for it no more")
+
+
+class CompletionRefused(OrchestratorError):
+    """The URL was used before, or the task goes on, or has ended, without it."""
+
+
+class CompletionEarly(OrchestratorError):
+    """The answer comes before the engine has written down that the agent took the call."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"Task '{task_id}' does not wait for this answer yet; send it again")
 
 
 class EngineUnavailable(OrchestratorError):

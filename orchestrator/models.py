@@ -60,6 +60,18 @@ class Dispatch(StrEnum):
     COALESCED = "coalesced"
 
 
+class Completion(StrEnum):
+    """What an agent's 202 means.
+
+    ``callback``: its answer is posted to the call's completion URL. ``poll``: it is to be had at
+    the 202's ``Location``. ``none``: the 202 is the answer, as any other 2xx is.
+    """
+
+    CALLBACK = "callback"
+    POLL = "poll"
+    NONE = "none"
+
+
 class TaskState(StrEnum):
     """The documented states of a task; the last three are final."""
 
@@ -84,6 +96,8 @@ class BlockedBy(StrEnum):
     PAUSED = "paused"
     CAPACITY = "capacity"
     NO_WORKER = "no_worker"
+    ANSWER = "answer"
+    """The agent has taken the call, and answers later."""
 
 
 class LimitMode(StrEnum):
@@ -118,6 +132,22 @@ class RetryPlan(Internal):
         return self
 
 
+class LateRule(Internal):
+    """How an agent may answer later, where its rule says anything of it; times are seconds.
+
+    Args:
+        completion: what its 202 means.
+        answer_timeout: from the 202 until the answer; without it, until the task's deadline.
+        progress_timeout: the longest that it may say nothing meanwhile.
+        poll_interval: between looks at its ``Location``, where it does not say otherwise.
+    """
+
+    completion: Completion = Completion.CALLBACK
+    answer_timeout: Duration | None = None
+    progress_timeout: Duration | None = None
+    poll_interval: Duration = 5.0
+
+
 class Route(Internal):
     """An agent and how it is called: ``endpoint`` is a path on its instances, or a whole URL."""
 
@@ -145,6 +175,7 @@ class Plan(Route):
     fallbacks: tuple[Route, ...] = ()
     dead_letter: bool = False
     dead_letter_expires: Duration | None = None
+    late: LateRule | None = None
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -224,14 +255,36 @@ class Progress(Internal):
     attempts: tuple[Attempt, ...] = ()
 
 
+class Accepted(Internal):
+    """What is left of a call that an agent took with 202, to answer it later.
+
+    Args:
+        answer_id: what its answer is called in the engine: ``<agent>.<attempt>.<random>``.
+        progress: the attempts until then; the latest is the one that it took.
+        location: where the answer is polled; None where it is posted.
+        pause: seconds that the agent asked to wait before the first look.
+    """
+
+    answer_id: str
+    progress: Progress
+    location: str | None = None
+    pause: float | None = None
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that the agent took."""
+        return self.progress.attempts[-1]
+
+
 class Begun(Internal):
     """What was tried for a task before its workflow began: at its plan's agent, in a batch.
 
-    The next attempt comes ``pause`` seconds later.
+    The next attempt comes ``pause`` seconds later; none where the agent has ``accepted`` one.
     """
 
     progress: Progress
     pause: float = 0
+    accepted: Accepted | None = None
 
 
 class Task(TaskRequest):
@@ -268,6 +321,7 @@ class AgentCall(Internal):
     progress: Progress | None = None
     pause: float = 0
     wait: bool = True
+    late: LateRule | None = None
 
 
 class CallFailure(Internal):
@@ -287,7 +341,10 @@ class CallFailure(Internal):
 
 
 class AgentReply(Internal):
-    """What a successful attempt brought; ``seconds`` is that attempt's duration."""
+    """What a successful attempt brought; ``seconds`` is that attempt's duration.
+
+    There is no result yet where the agent has only ``accepted`` the call.
+    """
 
     result: Any
     instance: str
@@ -295,6 +352,38 @@ class AgentReply(Internal):
     attempt: int
     seconds: float
     attempts: tuple[Attempt, ...] = ()
+    accepted: Accepted | None = None
+
+
+class AnswerWait(Internal):
+    """The argument of the activities that wait for a late answer, until then at the latest."""
+
+    task_id: str
+    agent: str
+    accepted: Accepted
+    until: datetime
+    interval: float | None = None
+
+
+class LateProgress(Internal):
+    """What is known while a late answer is waited for; the agent may have said something of it."""
+
+    progress: Progress
+    until: datetime
+    said: Any = None
+
+
+class LateAnswer(Internal):
+    """The result of the activities that wait for a late answer."""
+
+    result: Any
+
+
+class LateFailure(Internal):
+    """What a late failure carries: whether, and after how many seconds, another call may help."""
+
+    retryable: bool = False
+    retry_after: float | None = None
 
 
 class TaskOutcome(Internal):
@@ -331,6 +420,9 @@ class TaskStatus(Model):
     blocked_by: BlockedBy | None = None
     until: datetime | None = Field(
         default=None, description="When what blocks it ends, where that is known"
+    )
+    progress: Any = Field(
+        default=None, description="What an agent that answers later has said last of its progress"
     )
     chosen_by: str | None = Field(default=None, description="How the agent was chosen")
     batch_id: str | None = Field(default=None, description="The batch that it is an item of")

@@ -4,17 +4,22 @@ import asyncio
 import ctypes
 import gc
 import os
+import secrets
 import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from temporalio.client import Interceptor
 
-from orchestrator.config import Settings
+from orchestrator.completions import CompletionUrls
+from orchestrator.config import Rule, Settings
+from orchestrator.errors import StartupError
+from orchestrator.models import Completion
 from orchestrator.telemetry.exposition import Exposition, serving
 from orchestrator.telemetry.logging import get_logger
 from orchestrator.transports.http import HttpTransport
@@ -90,6 +95,57 @@ async def in_background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None
         for task in going:
             task.cancel()
         await asyncio.gather(*going, return_exceptions=True)
+
+
+def completion_urls(settings: Settings) -> CompletionUrls | None:
+    """By which agents answer later; None where nobody has said what signs them.
+
+    Beside the embedded engine a secret is made once, and kept in the data directory.
+
+    Raises:
+        StartupError: a rule needs them, and there is no secret; or it cannot be kept.
+    """
+    given = settings.completions.secret
+    if given is None and not settings.temporal.is_embedded:
+        if wanting := next(filter(_answers_later, settings.routing_rules), None):
+            raise StartupError(
+                f"The rule for '{wanting.pattern}' has its agent answer later, which needs "
+                "completions.secret: the same in all API and worker processes"
+            )
+        return None
+    secret = given.get_secret_value().encode() if given else _kept_secret(settings)
+    return CompletionUrls(settings.completions.public_url or _own_url(settings), secret)
+
+
+def _answers_later(rule: Rule) -> bool:
+    asked = rule.model_fields_set & {"completion", "answer_timeout", "progress_timeout"}
+    return bool(asked) and rule.completion is Completion.CALLBACK
+
+
+def _own_url(settings: Settings) -> str:
+    host = settings.agent.host
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - is not listened on here
+        host = "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.agent.port}"
+
+
+def _kept_secret(settings: Settings) -> bytes:
+    """The secret in the data directory, made by the first process that asks for it."""
+    path = settings.storage.data_dir / "completions.key"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", dir=path.parent, prefix=".completions-") as draft:
+            # Readable by the user alone, and there as a whole or not at all.
+            draft.write(secrets.token_urlsafe(32))
+            draft.flush()
+            with suppress(FileExistsError):
+                os.link(draft.name, path)
+        return path.read_bytes()
+    except OSError as error:
+        raise StartupError(
+            f"The secret of completion URLs cannot be kept in {path}: {error.strerror}; "
+            "set completions.secret"
+        ) from None
 
 
 @contextmanager

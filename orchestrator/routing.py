@@ -17,6 +17,7 @@ from orchestrator.errors import UnknownPattern
 from orchestrator.models import (
     MAX_TIMEOUT_SECONDS,
     Dispatch,
+    LateRule,
     LimitMode,
     Plan,
     RetryPlan,
@@ -31,9 +32,12 @@ _REGEX_LITERAL = re.compile(
     r"\\[a-zA-Z0-9]|\[[^\]]*\]|\{[^}]*\}|(?P<literal>\\.|[^\\\[\].^$*+?{}|()])", re.DOTALL
 )
 CLOSEST_PATTERNS = 3
+_LATE_KEYS = set(LateRule.model_fields)
 
 WORKFLOW_QUEUE = "orchestrator"
 WORKFLOW_TYPE = "OrchestrateTask"
+AWAIT_ANSWER, POLL_ANSWER = "await_answer", "poll_answer"
+"""The activities that wait for late answers."""
 _AGENT_QUEUES = "agent."
 
 
@@ -124,7 +128,10 @@ class Routes:
         rule, chosen_by = self._choose(request)
         deadline = request.timeout or max(
             self._recovery.task_timeout,
-            min(self._longest_course(rule.timeout), MAX_TIMEOUT_SECONDS),
+            min(
+                self._longest_course(rule.timeout + (rule.answer_timeout or 0)),
+                MAX_TIMEOUT_SECONDS,
+            ),
         )
         route = self._route(rule.target_agent, rule)
         metered = self.is_metered(rule.target_agent)
@@ -159,6 +166,8 @@ class Routes:
         further: dict[str, Any] = {}
         if rule.fallback_agents:
             further["fallbacks"] = tuple(self._route(name, rule) for name in rule.fallback_agents)
+        if late := {name: getattr(rule, name) for name in _LATE_KEYS & rule.model_fields_set}:
+            further["late"] = LateRule(**late)
         if weight := self.settings.priority_queue.tenant_weights.get(request.tenant):
             further["fairness_weight"] = weight
         if self._recovery.dead_letter_queue:

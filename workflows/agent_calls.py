@@ -10,7 +10,7 @@ no call. When none takes any, the task waits for the first that has attempts lef
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import FailureError
+from temporalio.exceptions import ActivityError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities.call_agent import UNAVAILABLE, AgentCalls
@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows import failures, options
     from workflows.failures import Failed
+    from workflows.late_answers import LateCall
 
 
 class Exhausted(Exception):
@@ -50,8 +51,10 @@ class Calls:
         self._history: tuple[Attempt, ...] = ()
         self._begun = task.begun
         if task.begun:
-            self._courses[plan.agent] = task.begun.progress
-            self._history = task.begun.progress.attempts
+            accepted = task.begun.accepted
+            begun = accepted.progress if accepted else task.begun.progress
+            self._courses[plan.agent] = begun
+            self._history = begun.attempts
 
     @property
     def attempts(self) -> int:
@@ -87,12 +90,31 @@ class Calls:
         raise last
 
     async def _try(self, route: Route, *, wait: bool) -> AgentReply:
-        """All attempts of one agent."""
+        """All attempts of one agent, until the answer of one of them, be it a late one."""
         self.agent = route.agent
         begun, self._begun = self._begun, None
-        call = self._call(route, wait=wait, pause=begun.pause if begun else 0)
         # An inline call is made again when its worker was lost, which some must not be.
-        if not begun and self.plan.dispatch is Dispatch.INLINE and route.idempotent:
+        inline = not begun and self.plan.dispatch is Dispatch.INLINE and route.idempotent
+        accepted, pause = (begun.accepted, begun.pause) if begun else (None, 0.0)
+        while True:
+            if accepted is None:
+                reply = await self._reply(route, wait=wait, pause=pause, inline=inline)
+                if reply.accepted is None:
+                    return reply
+                accepted = reply.accepted
+            late = LateCall(route, accepted, self.plan.late, self._left())
+            try:
+                return self._answered(route, await late.answer())
+            except ActivityError as error:
+                failed = self._failed_late(route, late, error)
+                if failed.details is None or not failed.details.retryable:
+                    raise Exhausted(failed) from error
+                accepted, pause, inline = None, failed.details.pause or 0, False
+
+    async def _reply(self, route: Route, *, wait: bool, pause: float, inline: bool) -> AgentReply:
+        """What the agent answers at once; that may be that it answers later."""
+        call = self._call(route, wait=wait, pause=pause)
+        if inline:
             try:
                 return self._answered(route, await self._inline(call))
             except FailureError as error:
@@ -120,6 +142,8 @@ class Calls:
         )
         # What says nothing is not sent along: this is the hot path.
         further: dict[str, object] = {}
+        if self.plan.late:
+            further["late"] = self.plan.late
         if not wait:
             further["wait"] = False
         if pause:
@@ -167,9 +191,19 @@ class Calls:
         return timedelta(seconds=self.plan.attempt_timeout) + options.BACKSTOP
 
     def _answered(self, route: Route, reply: AgentReply) -> AgentReply:
-        self._courses[route.agent] = Progress(sent=reply.attempt)
+        accepted = reply.accepted
+        self._courses[route.agent] = accepted.progress if accepted else Progress(sent=reply.attempt)
         self._history = reply.attempts
         return reply
+
+    def _failed_late(self, route: Route, late: LateCall, error: ActivityError) -> Failed:
+        if failures.was_cancelled(error):
+            raise error
+        failed = late.failed(error, self.plan.retry)
+        assert failed.details is not None  # noqa: S101 - that of a late answer always has them
+        self._courses[route.agent] = failed.details.progress
+        self._history = failed.attempt_history
+        return failed
 
     def _failed(self, route: Route, error: FailureError) -> Failed:
         if failures.was_cancelled(error):

@@ -27,7 +27,9 @@ TOLD_TOGETHER = 200
 _CALLED_BACK = '"callback_url":"'
 """In the text of an item, whose JSON has no spaces."""
 MOST_SINGLES = 1000
-"""Items that are tasks of their own; the engine holds 2,000 open children of a workflow."""
+"""Items that are tasks of their own, beside those that wait for late answers."""
+MOST_CHILDREN = 1950
+"""The engine holds 2,000 open children of a workflow."""
 
 
 class Items:
@@ -62,6 +64,8 @@ class Items:
         self._to_tell: deque[ItemEnd] = deque()
         """Those that have ended, and whose receiver has not been told."""
         self._singles: dict[int, Lane] = {}
+        self._late: dict[int, Lane] = {}
+        """Those tasks of their own that wait for late answers."""
         for each in batch.unfinished:
             chosen = self._chosen[each.position]
             self.go_on(chosen, self._plans[chosen].plan, each)
@@ -103,7 +107,7 @@ class Items:
         going_on = [
             (plan, each)
             for lane in self._lanes.values()
-            for plan, each in lane.unfinished
+            for plan, each in (*lane.late, *lane.unfinished)
             if each.position in self._open
         ]
         for plan, each in going_on:
@@ -126,10 +130,14 @@ class Items:
     @property
     def singles(self) -> int:
         """How many are tasks of their own now."""
-        return len(self._singles)
+        return len(self._singles) + len(self._late)
 
     def next_alone(self) -> tuple[Plan, int, Begun | None] | None:
         """Take the next item that is to be a task of its own; those that were begun go first."""
+        if self.singles >= MOST_CHILDREN:
+            return None
+        if late := self._next_late():
+            return late
         if len(self._singles) >= MOST_SINGLES:
             return None
         for lane in sorted(self._lanes.values(), key=lambda lane: lane.singles):
@@ -141,11 +149,21 @@ class Items:
                     return plan or self._plans[self._chosen[position]].plan, position, begun
         return None
 
+    def _next_late(self) -> tuple[Plan, int, Begun] | None:
+        for lane in self._lanes.values():
+            while lane.late:
+                plan, each = lane.late.popleft()
+                if self._take(each.position):
+                    lane.late_singles += 1
+                    self._late[each.position] = lane
+                    return plan, each.position, _begun(each)
+        return None
+
     @staticmethod
     def _next_single(lane: Lane) -> tuple[Plan | None, int, Begun | None]:
         if lane.unfinished:
             plan, each = lane.unfinished.popleft()
-            return plan, each.position, Begun(progress=each.progress, pause=each.pause)
+            return plan, each.position, _begun(each)
         return None, lane.alone.popleft(), None
 
     def next_chunk(self) -> tuple[int, BatchPlan, tuple[int, ...]] | None:
@@ -202,13 +220,16 @@ class Items:
 
     def go_on(self, chosen: int, plan: Plan, unfinished: Unfinished) -> None:
         """An item of a chunk is to go on alone, at the agent that was asked, be it a fallback."""
-        self._lane(chosen).unfinished.append((plan, unfinished))
+        lane = self._lane(chosen)
+        (lane.late if unfinished.accepted else lane.unfinished).append((plan, unfinished))
 
     def end(self, position: int, state: TaskState) -> bool:
         """The item has ended; False if it had before."""
         lane = self._singles.pop(position, None)
         if lane:
             lane.singles -= 1
+        elif lane := self._late.pop(position, None):
+            lane.late_singles -= 1
         text = self._open.pop(position, None)
         if text is None:
             return False
@@ -275,6 +296,11 @@ class Items:
         if begun:
             further["begun"] = begun
         return Task.model_validate_json(self.text(position)).model_copy(update=further)
+
+
+def _begun(unfinished: Unfinished) -> Begun:
+    further = {"accepted": unfinished.accepted} if unfinished.accepted else {}
+    return Begun(progress=unfinished.progress, pause=unfinished.pause, **further)
 
 
 def _outlined(unfinished: Unfinished) -> Unfinished:

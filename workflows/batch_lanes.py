@@ -21,6 +21,8 @@ CHUNKS_OF_AGENT = 8
 """As many as a few workers can use, while the history stays small."""
 SINGLES_OF_AGENT = 250
 """Items that are tasks of their own."""
+LATE_OF_AGENT = 300
+"""With so many late answers to wait for, no further chunk is begun: each is an open workflow."""
 
 
 class Lane:
@@ -32,6 +34,9 @@ class Lane:
         self.alone: deque[int] = deque()
         self.unfinished: deque[tuple[Plan, Unfinished]] = deque()
         """Those that a chunk has begun, and that are to go on alone."""
+        self.late: deque[tuple[Plan, Unfinished]] = deque()
+        """Those whose call the agent took, and that are yet to wait for its answer."""
+        self.late_singles = 0
         self._waiting: dict[int, deque[int]] = {}
         self._urgency: list[tuple[int, int]] = []
 
@@ -57,6 +62,8 @@ class Lane:
 
     def may_begin_chunk(self, entry: BatchPlan) -> bool:
         """Whether one more chunk may be under way; what must go on alone goes first."""
+        if self.late or self.late_singles >= LATE_OF_AGENT:
+            return False
         return not self.unfinished and self.chunks < most_chunks(entry)
 
     def may_begin_single(self) -> bool:

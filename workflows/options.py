@@ -27,6 +27,12 @@ LONGEST = timedelta(days=30)
 PATIENT = RetryPolicy(maximum_interval=timedelta(seconds=10))
 """Of what is tried until it is done."""
 
+POLL_TIMEOUT = timedelta(seconds=40)
+"""Of one look at the answer of an agent that is polled; the activity ends it before."""
+
+POLLS = RetryPolicy(backoff_coefficient=1)
+"""The activity says when to look again."""
+
 CHUNK_RETRY = RetryPolicy(
     maximum_interval=timedelta(seconds=10),
     non_retryable_error_types=[PayloadTooLarge.__name__],

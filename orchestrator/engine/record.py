@@ -23,11 +23,13 @@ from orchestrator.models import (
     BlockedBy,
     CallFailure,
     Dispatch,
+    LateProgress,
     Progress,
     TaskOutcome,
     TaskState,
     TaskStatus,
 )
+from orchestrator.routing import AWAIT_ANSWER, POLL_ANSWER
 
 MEMO_CREATED_AT = "created_at"
 MEMO_DISPATCH = "dispatch"
@@ -113,11 +115,13 @@ class Recorder:
     async def _pending(
         self, head: TaskStatus, info: WorkflowExecutionInfo, activity: PendingActivityInfo
     ) -> tuple[TaskStatus, Waiting]:
+        if activity.activity_type.name in {AWAIT_ANSWER, POLL_ANSWER}:
+            return await self._late(head, info, activity)
         under_way = (
             activity.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
             and not activity.paused
         )
-        progress = await self._progress(activity)
+        progress = await self.progress(activity)
         update: dict[str, Any] = {
             "updated_at": _latest(
                 info.start_time, activity.last_started_time, activity.last_attempt_complete_time
@@ -139,6 +143,32 @@ class Recorder:
             update["next_attempt_at"] = waiting.blocked.until
         return head.model_copy(update=update), waiting
 
+    async def _late(
+        self, head: TaskStatus, info: WorkflowExecutionInfo, activity: PendingActivityInfo
+    ) -> tuple[TaskStatus, Waiting]:
+        """The status of a task whose agent answers later."""
+        known = await self.late_progress(activity)
+        update: dict[str, Any] = {
+            "status": TaskState.RUNNING,
+            "updated_at": _latest(
+                info.start_time, activity.last_started_time, activity.last_heartbeat_time
+            ),
+        }
+        if known:
+            update["attempts"] = known.progress.sent
+            update["attempt_history"] = known.progress.attempts or None
+            update["progress"] = known.said
+        until = known.until if known else None
+        return head.model_copy(update=update), Waiting(Blocked(BlockedBy.ANSWER, until))
+
+    async def late_progress(self, activity: PendingActivityInfo) -> LateProgress | None:
+        """What is known while an answer is waited for; None before the wait has begun."""
+        payloads = activity.heartbeat_details.payloads
+        if not payloads:
+            return None
+        found: LateProgress = (await self._converter.decode(payloads, [LateProgress]))[0]
+        return found
+
     async def waiting(
         self, activity: PendingActivityInfo, failure: CallFailure | None = None
     ) -> Waiting:
@@ -158,7 +188,7 @@ class Recorder:
             return Waiting(Blocked(reason, next_attempt))
         return Waiting(queue=activity.activity_options.task_queue.name or None, since=next_attempt)
 
-    async def _progress(self, activity: PendingActivityInfo) -> Progress:
+    async def progress(self, activity: PendingActivityInfo) -> Progress:
         """What the attempts until now have left word of."""
         if not activity.heartbeat_details.payloads:
             return Progress()

@@ -11,21 +11,30 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class AgentRequest:
-    """One attempt: the whole address, JSON payload, headers, and the seconds it may take."""
+    """One attempt: the whole address, JSON payload, headers, and the seconds it may take.
+
+    Without a payload it only asks what the agent has at that address.
+    """
 
     agent: str
     url: str
-    payload: dict[str, Any]
+    payload: dict[str, Any] | None
     headers: Mapping[str, str]
     timeout: float
 
 
 @dataclass(frozen=True)
 class AgentResponse:
-    """The answer of an agent that did its work; ``body`` is JSON, None when it was empty."""
+    """The answer of an agent that did its work; ``body`` is JSON, None when it was empty.
+
+    One that only took the call (202) may say where its answer will be, and after how many seconds
+    to look.
+    """
 
     status: int
     body: Any
+    location: str | None = None
+    retry_after: float | None = None
 
 
 class Transport(Protocol):

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Collection
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
@@ -66,12 +67,20 @@ class HttpTransport:
     async def _exchange(self, request: AgentRequest) -> AgentResponse:
         who = _who(request)
         try:
-            async with self._open_session().post(
+            async with self._open_session().request(
+                "GET" if request.payload is None else "POST",
                 request.url,
                 data=_body(request),
                 headers=request.headers,
                 allow_redirects=False,
             ) as response:
+                if response.status == HTTPStatus.ACCEPTED:
+                    return AgentResponse(
+                        response.status,
+                        await self._json(who, response),
+                        location=response.headers.get("Location"),
+                        retry_after=_retry_after(response),
+                    )
                 if 200 <= response.status < 300:  # noqa: PLR2004 - the 2xx class
                     return AgentResponse(response.status, await self._json(who, response))
                 raise await _refusal(who, response)
@@ -179,8 +188,12 @@ async def _refusal(who: str, response: aiohttp.ClientResponse) -> CallError:
         message,
         status=status,
         excerpt=excerpt,
-        retry_after=retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC)),
+        retry_after=_retry_after(response),
     )
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    return retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC))
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> str | None:
@@ -211,7 +224,9 @@ def retry_after_seconds(value: str | None, now: datetime) -> float | None:
     return max(0.0, (moment - now).total_seconds())
 
 
-def _body(request: AgentRequest) -> bytes | io.BytesIO:
+def _body(request: AgentRequest) -> bytes | io.BytesIO | None:
+    if request.payload is None:
+        return None
     # aiohttp writes large bodies piece by piece only if they come as files.
     body = to_json(request.payload)
     return body if len(body) <= _LARGE_BODY_BYTES else io.BytesIO(body)
