@@ -1,22 +1,21 @@
 """Agents that answer later post here what came of their calls."""
 
-import json
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
-from pydantic import Field, model_validator
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from api import completion_examples as examples
+from api.completion_bodies import Kind, LateReport
 from api.dependencies import ServicesDependency
 from api.requests import json_object, validated
 from orchestrator.completions import Ticket
 from orchestrator.engine.completions import Completions
 from orchestrator.errors import CompletionExpired, PayloadTooLarge
-from orchestrator.models import LateAnswer, LateFailure, Model, Seconds
+from orchestrator.models import LateAnswer, LateFailure, Model
 from orchestrator.telemetry.logging import get_logger
 
 router = APIRouter(tags=["late answers"])
@@ -24,54 +23,8 @@ log = get_logger(__name__)
 
 MAX_PROGRESS_BYTES = 10_000
 """A status is read often, and the engine keeps what it shows with each task."""
-ERROR_CHARACTERS = 1000
 _BODY_BYTES = 100
 """What stands around a result in the body."""
-
-Kind = Literal["result", "error", "progress"]
-
-
-class LateReport(Model):
-    """The body of POST /completions/{token}: one of ``result``, ``error`` and ``progress``."""
-
-    result: Any = Field(default=None, description="Any JSON, null too: the task's result")
-    error: str | dict[str, Any] | None = Field(
-        default=None, description="What went wrong; of an object its `message` is shown"
-    )
-    retryable: bool = Field(
-        default=False, description="With `error`: whether another call may succeed"
-    )
-    retry_after: Seconds | None = Field(
-        default=None, description="With `retryable`: seconds until that call"
-    )
-    progress: Any = Field(default=None, description="Any JSON, shown by GET /status")
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        given = self.model_fields_set
-        kinds = given & {"result", "error", "progress"}
-        if len(kinds) != 1:
-            raise ValueError("send exactly one of result, error and progress")
-        if "error" not in kinds and given & {"retryable", "retry_after"}:
-            raise ValueError("retryable and retry_after go with an error")
-        if "error" in kinds and self.error is None:
-            raise ValueError("say what went wrong, as text or as an object")
-        return self
-
-    @property
-    def kind(self) -> Kind:
-        """Which of the three it is."""
-        kinds: tuple[Kind, ...] = ("result", "error", "progress")
-        return next(kind for kind in kinds if kind in self.model_fields_set)
-
-    @property
-    def words(self) -> str:
-        """The error in one line."""
-        error = self.error
-        text = error.get("message", error) if isinstance(error, dict) else error
-        text = text if isinstance(text, str) else json.dumps(text)
-        plain = "".join(each if each.isprintable() else " " for each in text)
-        return " ".join(plain.split())[:ERROR_CHARACTERS]
 
 
 class Received(Model):

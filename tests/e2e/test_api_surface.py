@@ -37,6 +37,7 @@ PATHS = {
     *("/dead-letters/redrives/{redrive_id}", "/dead-letters/redrives/{redrive_id}/cancel"),
     "/dead-letters/{task_id}",
     *("/dead-letters/{task_id}/redrive", "/dead-letters/{task_id}/discard"),
+    "/completions/{token}",
     *("/health", "/metrics"),
 }
 

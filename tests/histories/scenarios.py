@@ -15,6 +15,7 @@ from activities.chunk_course import Means
 from activities.deliver_callback import CallbackSender
 from activities.follow_parts import PartsFollower
 from activities.join_tasks import TaskJoiner
+from activities.late_answers import LateAnswers
 from activities.redrive import Redriver
 from activities.resolve_plan import PlanResolver
 from activities.run_chunk import ChunkCalls
@@ -23,6 +24,7 @@ from orchestrator.aggregates import AGGREGATE_WORKFLOW, Aggregation
 from orchestrator.batches import BATCH_WORKFLOW, Batch
 from orchestrator.buckets import Buckets
 from orchestrator.callbacks import CALLBACK_WORKFLOW, Callback, callback_workflow_id
+from orchestrator.completions import CompletionUrls
 from orchestrator.config import Agent as AgentSettings
 from orchestrator.config import ErrorRecovery, Instance, Rule, Settings
 from orchestrator.dead_letters import (
@@ -48,6 +50,7 @@ from tests.histories import (
     callback_scenarios,
     dead_letter_scenarios,
     fleet_scenarios,
+    late_scenarios,
 )
 from tests.histories.callback_scenarios import Scripted
 from tests.support.agents import Agent, Reply
@@ -199,6 +202,7 @@ SCENARIOS |= {
         aggregate_scenarios.COURSES,
         batch_scenarios.COURSES,
         callback_scenarios.COURSES,
+        late_scenarios.COURSES,
     )
     for name, course in courses.items()
 }
@@ -223,7 +227,9 @@ async def stage(
         )
         transport = HttpTransport(MAX_RESULT_BYTES)
         pools = Pools.of(settings)
-        calls = AgentCalls(pools, transport, {})
+        completions = CompletionUrls(agent.url, b"the secret of the scenarios")
+        calls = AgentCalls(pools, transport, {}, completions=completions)
+        late = LateAnswers(transport, {})
         limits = RateLimits(settings)
         chunks = ChunkCalls(Means(pools, transport, {}, limits, Buckets(None)))
         resolver = PlanResolver(Routes(settings))
@@ -232,6 +238,8 @@ async def stage(
             redriver = Redriver(DeadLetters(client, RPC_SECONDS))
             joiner = TaskJoiner.of(client, RPC_SECONDS)
             long_activities: list[Callable[..., Any]] = [
+                late.await_answer,
+                late.poll_answer,
                 joiner.join_tasks,
                 joiner.cancel_tasks,
                 joiner.redrive_tasks,

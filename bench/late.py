@@ -1,0 +1,116 @@
+"""What tasks cost that wait for late answers, and that all of them outlive a restart of everything.
+
+An agent with ten slots takes 2,000 calls with 202. While they wait, memory is read at rest, as in
+bench.memory. Then engine, worker and API are stopped and started, and every answer is posted.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench.client import Client
+from bench.memory import WARM_UP, read, rest, summary
+from bench.stage import PAYLOAD, submit
+from tests.support.agents import Agent, Call, Reply
+from tests.support.stack import Stack, agent_config, eventually, running
+
+SLOTS = 10
+AT_ONCE = 20
+SECONDS = 600.0
+
+
+def config_of(url: str) -> dict[str, Any]:
+    """Rules for work that is done at once and for work that is answered later."""
+    config = agent_config(url, timeout=60)
+    config["agents"]["test_agent"]["max_connections"] = SLOTS
+    rule = {"pattern": "late", "target_agent": "test_agent", "endpoint": "/late"}
+    config["routing_rules"].append(rule)
+    return config
+
+
+async def measure(number: int) -> dict[str, Any]:
+    """Bytes a waiting task, how long another took meanwhile, and how the tasks ended."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with Agent() as agent, running(Path(directory), config_of(agent.url)) as stack:
+            agent.behave(lambda call: Reply(status=202 if call.path == "/late" else 200))
+            await submit(stack.url, [{"pattern": "work", "payload": PAYLOAD}] * WARM_UP)
+            await rest(stack)
+            readings = await read(stack, "late", 0)
+            await submit(stack.url, [{"pattern": "late", "payload": PAYLOAD}] * number)
+            calls = await _taken(agent, number)
+            readings += await read(stack, "late", number)
+            began = time.perf_counter()
+            client = await Client.connect(stack.url)
+            body = {"pattern": "work", "payload": PAYLOAD}
+            other = await client.request(
+                "POST", "/orchestrate", body, headers="Prefer: wait=30\r\n"
+            )
+            client.close()
+            seconds = time.perf_counter() - began
+            await stack.stop()
+            await stack.start()
+            ended = await _answer(stack, calls)
+            return {
+                "memory": summary(readings),
+                "slots": SLOTS,
+                "other_task": {"status": other["status"], "seconds": round(seconds, 3)},
+                "answered_after_restart": ended,
+            }
+
+
+async def _taken(agent: Agent, number: int) -> list[Call]:
+    """The calls, once the agent has taken them all."""
+
+    async def all_taken() -> list[Call] | None:
+        calls = [each for each in agent.calls if each.path == "/late"]
+        return calls if len(calls) >= number else None
+
+    calls: list[Call] = await eventually(all_taken, SECONDS, "all calls")
+    return calls
+
+
+async def _answer(stack: Stack, calls: Sequence[Call]) -> dict[str, int]:
+    """Post every answer; how many tasks ended how."""
+    turn = asyncio.Semaphore(AT_ONCE)
+    async with stack.client() as client:
+
+        async def end(call: Call) -> str:
+            async with turn:
+                await _post(client, call.headers["X-Completion-URL"])
+                path = f"/status/{call.headers['X-Task-ID']}"
+                status = (await client.get(path, headers={"Prefer": "wait=60"})).json()
+                return str(status["status"])
+
+        return dict(Counter(await asyncio.gather(*map(end, calls))))
+
+
+async def _post(client: httpx.AsyncClient, url: str) -> None:
+    async def posted() -> bool:
+        return (await client.post(url, json={"result": "done"})).status_code == httpx.codes.OK
+
+    await eventually(posted, SECONDS, "200")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: python -m bench.late --tasks 2000",
+    )
+    parser.add_argument("--tasks", type=int, default=2000, help="how many wait")
+    print(json.dumps(asyncio.run(measure(parser.parse_args().tasks)), indent=2))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
