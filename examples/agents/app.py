@@ -15,9 +15,11 @@ from starlette.routing import Mount, Route
 from examples.agents.catalog import CATALOG, Entry
 from examples.agents.contract import Answer, Payload, Refusal, explain
 from examples.agents.faults import Attempt, Delays, Fault
+from examples.agents.later import Latecomers, Later
 from examples.agents.replay import Answers
 
 _FAULT = "_fault"
+_LATER = "_later"
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
@@ -72,6 +74,7 @@ class Service:
         self.entry = entry
         self._answers = answers
         self._delays = delays
+        self._latecomers = Latecomers(delays)
         self._standing: Fault | None = None
 
     def routes(self) -> list[Route]:
@@ -88,12 +91,19 @@ class Service:
         attempt = Attempt.of(request)
         try:
             wished = Fault.model_validate(payload.pop(_FAULT)) if _FAULT in payload else None
+            later = Later.model_validate(payload.pop(_LATER)) if _LATER in payload else None
             fault_response = await self._meet_faults(attempt, self._standing, wished)
+            if fault_response is None and later is not None:
+                return await self._accept(request, later, payload)
             return fault_response or await self._answer(attempt, payload)
         except ValidationError as error:
             return self._unprocessable(explain(error))
         except Refusal as refusal:
             return JSONResponse({"detail": str(refusal)}, refusal.status)
+
+    async def _accept(self, request: Request, later: Later, payload: Payload) -> Response:
+        answer = _render(await self._compute(payload))  # what is wrong with it shows at once
+        return self._latecomers.accept(request, later, answer)
 
     async def _meet_faults(self, attempt: Attempt, *faults: Fault | None) -> Response | None:
         for fault in faults:
