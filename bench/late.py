@@ -1,7 +1,7 @@
 """What tasks cost that wait for late answers, and that all of them outlive a restart of everything.
 
-An agent with ten slots takes 2,000 calls with 202. While they wait, memory is read at rest, as in
-bench.memory. Then engine, worker and API are stopped and started, and every answer is posted.
+An agent with ten slots takes 2,000 calls with 202, and then more. While they wait, memory is read at
+rest, as in bench.memory. Then engine, worker and API are stopped and started, and every answer is posted.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def config_of(url: str) -> dict[str, Any]:
     return config
 
 
-async def measure(number: int) -> dict[str, Any]:
+async def measure(steps: Sequence[int]) -> dict[str, Any]:
     """Bytes a waiting task, how long another took meanwhile, and how the tasks ended."""
     with tempfile.TemporaryDirectory() as directory:
         async with Agent() as agent, running(Path(directory), config_of(agent.url)) as stack:
@@ -48,9 +48,12 @@ async def measure(number: int) -> dict[str, Any]:
             await submit(stack.url, [{"pattern": "late", "payload": PAYLOAD}] * WARM_UP)
             await _answer(stack, await _taken(agent, WARM_UP))
             readings = await read(stack, "late", 0)
-            await submit(stack.url, [{"pattern": "late", "payload": PAYLOAD}] * number)
-            calls = (await _taken(agent, WARM_UP + number))[WARM_UP:]
-            readings += await read(stack, "late", number)
+            calls: list[Call] = []
+            for step in steps:
+                more = [{"pattern": "late", "payload": PAYLOAD}] * (step - len(calls))
+                await submit(stack.url, more)
+                calls = (await _taken(agent, WARM_UP + step))[WARM_UP:]
+                readings += await read(stack, "late", step)
             began = time.perf_counter()
             client = await Client.connect(stack.url)
             body = {"pattern": "work", "payload": PAYLOAD}
@@ -108,10 +111,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example: python -m bench.late --tasks 2000",
+        epilog="example: python -m bench.late --tasks 2000,6000",
     )
-    parser.add_argument("--tasks", type=int, default=2000, help="how many wait")
-    print(json.dumps(asyncio.run(measure(parser.parse_args().tasks)), indent=2))
+    parser.add_argument("--tasks", default="2000,6000", help="how many wait, step by step")
+    steps = [int(each) for each in parser.parse_args().tasks.split(",")]
+    print(json.dumps(asyncio.run(measure(steps)), indent=2))
     sys.stdout.flush()
 
 
