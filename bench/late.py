@@ -1,7 +1,8 @@
 """What tasks cost that wait for late answers, and that all of them outlive a restart of everything.
 
-An agent with ten slots takes 2,000 calls with 202, and then more. While they wait, memory is read at
-rest, as in bench.memory. Then engine, worker and API are stopped and started, and every answer is posted.
+An agent with ten slots takes 2,000 calls with 202, and then more. While they wait, memory is read
+at rest, as in bench.memory. Then engine, worker and API are stopped and started, and every answer
+is posted.
 """
 
 import argparse
