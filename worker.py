@@ -18,6 +18,7 @@ from activities.deliver_callback import CallbackSender
 from activities.follow_parts import PartsFollower
 from activities.join_tasks import TaskJoiner
 from activities.late_answers import LateAnswers
+from activities.publish_events import EventPublisher
 from activities.redrive import Redriver
 from activities.resolve_plan import PlanResolver
 from activities.run_chunk import ChunkCalls
@@ -38,6 +39,8 @@ from orchestrator.engine.tasks import Tasks
 from orchestrator.errors import StartupError
 from orchestrator.fleet.records import FleetSnapshot
 from orchestrator.limits import RateLimits
+from orchestrator.messaging.outbox import Outbox, by_workflow
+from orchestrator.messaging.publishers import publisher_of
 from orchestrator.parts import (
     completion_urls,
     grace_of,
@@ -109,7 +112,9 @@ async def _work(settings: Settings, stop: asyncio.Event, spans: "Spans | None") 
             SharedBuckets.of(settings),
         )
         completions = completion_urls(settings)
-        calls = AgentCalls(pools, transport, headers, completions=completions)
+        publisher = publisher_of(settings)
+        outbox = Outbox(publisher, by_workflow(client, settings.temporal.rpc_timeout))
+        calls = AgentCalls(pools, transport, headers, completions=completions, outbox=outbox)
         chunks = ChunkCalls(
             Means(
                 pools,
@@ -117,6 +122,7 @@ async def _work(settings: Settings, stop: asyncio.Event, spans: "Spans | None") 
                 headers,
                 limits,
                 Buckets(shared),
+                outbox=outbox,
                 grace_seconds=settings.temporal.shutdown_grace,
                 completions=completions,
             )
@@ -133,6 +139,7 @@ async def _work(settings: Settings, stop: asyncio.Event, spans: "Spans | None") 
                 PlanResolver(Routes(settings)),
                 grace_of(settings),
                 long_activities=general_activities(client, settings, transport),
+                events=EventPublisher(outbox, publisher),
             ),
             callback_worker(client, settings, callback_sender(settings)),
         ]
@@ -152,6 +159,8 @@ async def _work(settings: Settings, stop: asyncio.Event, spans: "Spans | None") 
         await transport.close()
         if shared is not None:
             await shared.close()
+        if publisher is not None:
+            await publisher.close()
     for end in ends:
         if isinstance(end, BaseException):
             raise StartupError(f"The engine refused this worker: {end}") from end

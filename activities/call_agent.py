@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from urllib.parse import urljoin, urlsplit
@@ -23,6 +23,8 @@ from orchestrator.errors import (
     ReplyUnreadable,
     RetryableCallError,
 )
+from orchestrator.messaging.events import Event, EventType, News
+from orchestrator.messaging.outbox import Outbox
 from orchestrator.models import (
     Accepted,
     AgentCall,
@@ -75,6 +77,8 @@ class _Try:
     lease: Lease | None = None
     answer_id: str | None = None
     """Set where the agent may answer later."""
+    telling: set[asyncio.Task[None]] = field(default_factory=set)
+    """What is being told to the broker meanwhile."""
 
     def ended(self, outcome: str, status: int | None = None, error: str | None = None) -> Attempt:
         """The attempt as the engine keeps it."""
@@ -102,8 +106,10 @@ class AgentCalls:
         headers: Mapping[str, Mapping[str, str]],
         chance: Callable[[], float] = random.random,
         completions: CompletionUrls | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         self._completions = completions
+        self._outbox = outbox
         self._pools = pools
         self._transport = transport
         self._headers = headers
@@ -132,7 +138,27 @@ class AgentCalls:
         except Exception:
             log.exception("attempt_broke", task_id=call.task_id, agent=call.agent)
             raise
+        finally:
+            if current.telling:
+                await asyncio.wait(current.telling)
         return _reply(current, response)
+
+    def _tell(self, current: _Try, kind: EventType, **data: object) -> None:
+        """Tell the broker of the attempt, beside the call."""
+        call = current.call
+        if not call.events or self._outbox is None:
+            return
+        event = Event.of_task(
+            kind,
+            call.task_id,
+            activity.info().workflow_run_id or "",
+            call.agent,
+            datetime.now(UTC),
+            {"attempt": current.course.number, **data},
+            number=current.course.number,
+            traceparent=call.traceparent,
+        )
+        current.telling.add(asyncio.create_task(self._outbox.tell(News(events=(event,)))))
 
     async def _send(self, current: _Try) -> AgentResponse:
         call, course = current.call, current.course
@@ -142,6 +168,7 @@ class AgentCalls:
             metrics.dispatch(call.agent, seconds_waited())
             if course.follows_lost:
                 metrics.agent_call_retry(call.agent, WORKER_LOST)
+            self._tell(current, EventType.STARTED, instance=current.lease.instance)
             async with _heartbeats(course.progress):
                 request = self._request(current, current.lease.url)
                 response = await self._transport.send(request)
@@ -197,13 +224,15 @@ class AgentCalls:
             return _failed(text, course.failure(attempt), kind)
         seconds = pause_after(error, call.retry, current.course.spent, self._chance)
         pause = {"pause": seconds, "blocked_by": BlockedBy.RETRY_BACKOFF}
-        if current.lease and current.lease.trial and still_down(error):
-            # The breaker's trial says what was known before: it costs the task nothing.
-            metrics.agent_call_retry(call.agent, kind)
-            return _failed(text, course.wait(attempt, **pause), kind, final=False)
-        if course.spent >= call.retry.max_attempts:
+        is_trial = current.lease is not None and current.lease.trial and still_down(error)
+        if not is_trial and course.spent >= call.retry.max_attempts:
             return _failed(text, course.failure(attempt, exhausted=True), kind)
+        told = {"error": attempt.error, "error_type": kind, "retry_in": round(seconds, 3)}
+        self._tell(current, EventType.RETRYING, **told)
         metrics.agent_call_retry(call.agent, kind)
+        if is_trial:
+            # The breaker's trial says what was known before: it costs the task nothing.
+            return _failed(text, course.wait(attempt, **pause), kind, final=False)
         return _failed(text, course.failure(attempt, retryable=True, **pause), kind, final=False)
 
 

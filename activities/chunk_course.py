@@ -36,6 +36,8 @@ from orchestrator.completions import CompletionUrls
 from orchestrator.engine.converter import MAX_BLOB_BYTES
 from orchestrator.errors import AgentUnavailable, CallError, ReplyTooLarge, RetryableCallError
 from orchestrator.limits import RateLimits
+from orchestrator.messaging.events import Event, EventType, News
+from orchestrator.messaging.outbox import Outbox
 from orchestrator.models import (
     DEADLINE_EXCEEDED,
     Accepted,
@@ -85,6 +87,8 @@ class Means:
     completions: CompletionUrls | None = None
     sizes: dict[str, float] = field(default_factory=dict)
     """Bytes of the largest of each agent's latest answers."""
+    outbox: Outbox | None = None
+    """Where the broker is told of attempts."""
 
     def learn(self, agent: str, size: int) -> None:
         """An answer was so large."""
@@ -118,6 +122,7 @@ class Course:
         self._until = self._since + BEGIN_SECONDS
         self._pace = asyncio.Lock()
         self._all_begun = asyncio.Event()
+        self._telling: set[asyncio.Task[None]] = set()
 
     @property
     def rest(self) -> tuple[int, ...]:
@@ -136,6 +141,30 @@ class Course:
             self._pending.remove(each)
         for position in (*self._ledger.withdraw(unwanted), *(each[0] for each in dropped)):
             self._cancelled(position)
+
+    async def told(self) -> None:
+        """Wait until the broker, or the engine, has what was told of the attempts."""
+        if self._telling:
+            await asyncio.wait(self._telling)
+
+    def _tell(self, kind: EventType, position: int, data: dict[str, Any]) -> None:
+        """Tell the broker of an attempt, beside the call."""
+        outbox, chunk = self._means.outbox, self._chunk
+        if not self._plan.events or outbox is None:
+            return
+        event = Event.of_task(
+            kind,
+            item_id(chunk.batch_id, position),
+            chunk.batch_id,
+            self._plan.agent,
+            datetime.now(UTC),
+            {"attempt": self._number, **data, "batch_id": chunk.batch_id},
+            number=self._number,
+            traceparent=chunk.traceparent,
+        )
+        telling = asyncio.create_task(outbox.tell(News(events=(event,))))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
 
     async def run(self) -> None:
         """Make the calls, in the slot of this activity and in as many others as are free."""
@@ -217,6 +246,7 @@ class Course:
             with self._pool.lease(plan.endpoint, (), plan.attempt_timeout) as lease:
                 request = self._request(position, item, lease.url, timeout, answer_id)
                 metrics.dispatch(plan.agent, seconds_waited())
+                self._tell(EventType.STARTED, position, {"instance": lease.instance})
                 response = await self._means.transport.send(request)
                 accepted = answer_id is not None and response.status == HTTPStatus.ACCEPTED
                 if accepted:
@@ -386,6 +416,8 @@ class Course:
             metrics.agent_call_retry(plan.agent, attempt.outcome)
             progress = Progress(sent=number, made=number, attempts=(attempt,))
             pause = pause_after(error, plan.retry, number, self._means.chance)
+            told = {"error": attempt.error, "error_type": attempt.outcome}
+            self._tell(EventType.RETRYING, position, {**told, "retry_in": round(pause, 3)})
             self._in_flight.pop(position)
             self._ledger.go_on(Unfinished(position=position, progress=progress, pause=pause))
 

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from api import (
     agents,
     aggregates,
+    asyncapi,
     batches,
     callbacks,
     cancellations,
@@ -63,4 +64,5 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(overview.router)
     app.include_router(agents.router)
     app.include_router(dashboard.router)
+    app.include_router(asyncapi.router)
     return app

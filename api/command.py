@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from api.app import create_app
 from api.direct import DirectRoutes
+from api.ingest import taking
 from api.services import open_services
 from orchestrator.cli import (
     config_option,
@@ -26,7 +27,8 @@ from orchestrator.cli import (
 )
 from orchestrator.config import Settings
 from orchestrator.errors import StartupError
-from orchestrator.parts import grace_of, metrics_server, settle, stop_on_signals
+from orchestrator.messaging.ingest import ingest
+from orchestrator.parts import grace_of, in_background, metrics_server, settle, stop_on_signals
 from orchestrator.telemetry import logging
 from orchestrator.telemetry.logging import get_logger
 from orchestrator.telemetry.tracing import tracing
@@ -44,7 +46,7 @@ log = get_logger(__name__)
 @listen_options
 @plain_errors
 def command(config_path: Path | None, host: str | None, port: int | None) -> None:
-    """Serve the HTTP API.
+    """Serve the HTTP API, and take tasks from the broker of message_queue.
 
     Stops on SIGINT or SIGTERM after the requests in flight are answered.
 
@@ -71,6 +73,7 @@ async def serve(settings: Settings) -> None:
         async with (
             tracing("api") as spans,
             open_services(settings, stop, exposition, spans) as services,
+            in_background(ingest(settings.message_queue, taking(services))),
         ):
             server = _Server(
                 uvicorn.Config(

@@ -143,12 +143,30 @@ def _refused(_: Request, error: Exception) -> Response:
 
 def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for no other
-    found = [
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail_of(error), errors=_misfits(error))
+
+
+def _misfits(error: RequestValidationError) -> list[dict[str, str]]:
+    return [
         {"field": ".".join(map(str, each["loc"])), "message": each["msg"].removeprefix(_PREFIX)}
         for each in error.errors()
     ]
-    lines = [": ".join(filter(None, each.values())) for each in found]
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(lines), errors=found)
+
+
+def detail_of(error: Exception) -> str:
+    """What is wrong, in one line."""
+    if isinstance(error, RequestValidationError):
+        return "; ".join(": ".join(filter(None, each.values())) for each in _misfits(error))
+    return error.detail if isinstance(error, HTTPException) else str(error)
+
+
+def retry_after_of(error: Exception) -> float | None:
+    """Seconds after which the same request may be answered otherwise; None where it never is."""
+    if isinstance(error, EngineUnavailable):
+        return ENGINE_RETRY_SECONDS
+    if isinstance(error, AgentUnavailable | RateLimited | QueueFull):
+        return retry_seconds(error)
+    return None
 
 
 def _cursor(_: Request, __: Exception) -> Response:

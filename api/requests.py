@@ -36,7 +36,16 @@ async def json_object(request: Request, max_bytes: int) -> dict[str, Any]:
         PayloadTooLarge: as soon as the cap is passed.
     """
     content_type(request, "application/json")
-    found = json_value(await whole_body(request, max_bytes))
+    return json_document(await whole_body(request, max_bytes))
+
+
+def json_document(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object.
+
+    Raises:
+        HTTPException: 422 for what is not one.
+    """
+    found = json_value(body)
     if not isinstance(found, dict):
         raise HTTPException(
             HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -59,6 +68,11 @@ def content_type(request: Request, *allowed: str) -> str:
             f"Content-Type is {told}; send {' or '.join(allowed)}",
         )
     return found
+
+
+def is_json(content_type: str | None) -> bool:
+    """Whether a body of that type is JSON; without a type it is taken for it."""
+    return content_type is None or content_type.split(";")[0].strip().lower() == "application/json"
 
 
 async def whole_body(request: Request, max_bytes: int) -> bytes:
@@ -130,10 +144,19 @@ def idempotency_key(request: Request) -> str | None:
     key = header.strip()
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = key[1:-1]
+    return checked_key(key, "Idempotency-Key")
+
+
+def checked_key(key: str, name: str) -> str:
+    """The key, if it is one.
+
+    Raises:
+        HTTPException: 422 when it is empty or too long.
+    """
     if not 0 < len(key) <= MAX_KEY_CHARACTERS:
         raise HTTPException(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"Idempotency-Key has {len(key)} characters; 1 to {MAX_KEY_CHARACTERS} are allowed",
+            f"{name} has {len(key)} characters; 1 to {MAX_KEY_CHARACTERS} are allowed",
         )
     return key
 
@@ -158,5 +181,9 @@ def fingerprint(request: Model) -> str:
 
 def traceparent(request: Request) -> str | None:
     """The caller's W3C trace context, if it is one."""
-    header = request.headers.get("traceparent", "")
-    return header if traced(header) else None
+    return checked_trace(request.headers.get("traceparent"))
+
+
+def checked_trace(text: str | None) -> str | None:
+    """The text, if it is a W3C trace context."""
+    return text if text and traced(text) else None

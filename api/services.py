@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from activities.call_agent import AgentCalls
+from activities.publish_events import EventPublisher
 from activities.resolve_plan import PlanResolver
 from api.dependencies import Services
 from orchestrator.admission import Admission
@@ -27,6 +28,8 @@ from orchestrator.engine.record import Blocked
 from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.tasks import Tasks
 from orchestrator.errors import StartupError
+from orchestrator.messaging.outbox import Outbox, by_workflow
+from orchestrator.messaging.publishers import publisher_of
 from orchestrator.models import BlockedBy, LimitMode
 from orchestrator.parts import (
     completion_urls,
@@ -66,8 +69,18 @@ async def open_services(
     transport = http_transport(settings, spans)
     routes, pools = Routes(settings), Pools.of(settings)
     completions = completion_urls(settings)
-    calls = AgentCalls(pools, transport, secret_headers(settings), completions=completions)
-    worker = workflow_worker(client, calls, PlanResolver(routes), grace_of(settings))
+    publisher = publisher_of(settings)
+    outbox = Outbox(publisher, by_workflow(client, timeout))
+    calls = AgentCalls(
+        pools, transport, secret_headers(settings), completions=completions, outbox=outbox
+    )
+    worker = workflow_worker(
+        client,
+        calls,
+        PlanResolver(routes),
+        grace_of(settings),
+        events=EventPublisher(outbox, publisher),
+    )
     running = asyncio.create_task(worker.run())
     shared = SharedBuckets.of(settings)
     fleet = FleetView(Fleet(client, timeout), fleet_config(settings), name)
@@ -115,6 +128,8 @@ async def open_services(
         await transport.close()
         if shared is not None:
             await shared.close()
+        if publisher is not None:
+            await publisher.close()
     if error := running.exception():
         raise StartupError(f"The engine refused the API's workflow worker: {error}") from error
 

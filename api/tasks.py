@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-import uuid
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -14,18 +13,10 @@ from starlette.responses import Response
 from api import examples, rate_limits
 from api.dependencies import Services, ServicesDependency
 from api.errors import retry_seconds, status_of
-from api.requests import (
-    fingerprint,
-    idempotency_key,
-    json_object,
-    task_id_of,
-    traceparent,
-    validated,
-    wait_seconds,
-)
+from api.requests import idempotency_key, json_object, traceparent, validated, wait_seconds
+from api.submission import Wish, submit
 from api.waiting import watched
-from orchestrator.admission import Ticket, count_refusal
-from orchestrator.coalescing import Item
+from orchestrator.admission import Ticket
 from orchestrator.engine.listing import TaskFilter
 from orchestrator.engine.tasks import Submitted
 from orchestrator.errors import (
@@ -33,15 +24,12 @@ from orchestrator.errors import (
     EngineUnavailable,
     QueueFull,
     RateLimited,
-    TaskNotFound,
 )
 from orchestrator.models import (
-    Dispatch,
     DryRun,
     Model,
     Plan,
     PriorityChange,
-    Task,
     TaskPage,
     TaskRequest,
     TaskState,
@@ -135,64 +123,8 @@ async def _submit(
 ) -> tuple[TaskRequest, Submitted, Ticket | None]:
     """Start the task, or find it; with the ticket that was used up for it."""
     asked, plan, key = await _planned(request, services)
-    trace = traceparent(request)
-    item = _coalescible(asked, plan, key, trace)
-    if item is None and plan.dispatch is Dispatch.COALESCED:
-        plan = plan.model_copy(update={"dispatch": Dispatch.QUEUED})
-    task_id = task_id_of(key, asked.tenant) if key else str(uuid.uuid4())
-    digest = fingerprint(asked) if key else None
-    try:
-        async with services.admission.admitted(plan) as ticket:
-            if item and ticket.plan.dispatch is Dispatch.COALESCED:
-                submitted = await _start_with_others(services, item, ticket.plan)
-            else:
-                task = _task(asked, ticket.plan, trace)
-                submitted = await services.tasks.submit(
-                    task, ticket.plan, task_id, datetime.now(UTC), digest
-                )
-            ticket.replayed = not submitted.created
-    except (AgentUnavailable, RateLimited, QueueFull) as refusal:
-        replayed = None if digest is None else await _replayed(services, task_id, digest)
-        if replayed is None:
-            count_refusal(plan.agent, refusal)
-            log.info("task_refused", agent=plan.agent, reason=str(refusal))
-            raise
-        return asked, replayed, None
-    return asked, submitted, ticket if submitted.created else None
-
-
-def _coalescible(asked: TaskRequest, plan: Plan, key: str | None, trace: str | None) -> Item | None:
-    """The task as it is started with others; None where it must be started by itself.
-
-    The engine keeps the ids of workflows unique, so one with a key needs a workflow.
-    """
-    if plan.dispatch is not Dispatch.COALESCED or key:
-        return None
-    item = Item.of(asked, trace)
-    return None if item.is_large else item
-
-
-async def _start_with_others(services: Services, item: Item, plan: Plan) -> Submitted:
-    task_id, created_at = await services.coalescer.submit(item, plan)
-    return Submitted.of(task_id, plan.agent, created_at, created=True)
-
-
-def _task(asked: TaskRequest, plan: Plan, trace: str | None) -> Task:
-    """The task with its plan; what it is made of has been validated."""
-    return Task.model_construct(
-        asked.model_fields_set | {"plan", "traceparent"},
-        **dict(asked),
-        plan=plan,
-        traceparent=trace,
-    )
-
-
-async def _replayed(services: Services, task_id: str, digest: str) -> Submitted | None:
-    """The task that was accepted before under its key, which no refusal takes back."""
-    try:
-        return await services.tasks.existing(task_id, digest)
-    except (TaskNotFound, EngineUnavailable):
-        return None
+    wish = Wish(asked, plan, key, traceparent(request))
+    return asked, *await submit(services, wish)
 
 
 async def _answer(

@@ -37,6 +37,9 @@ Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+# What both brokers take; a topic's parts are divided by dots.
+QueueName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][\w.:-]*$")]
+_BROKER_SCHEMES = {"rabbitmq": ("amqp", "amqps"), "redis": ("redis", "rediss")}
 
 MIN_SECRET_CHARACTERS = 16
 
@@ -320,11 +323,55 @@ class DeadLetters(Section):
 
 
 class MessageQueue(Section):
-    """``message_queue``: the broker, if any."""
+    """``message_queue``: the broker, if any; ``url`` stands for host, port, user and vhost at once.
+
+    ``host`` and ``port`` are enough for a broker on this machine. ``ingest`` takes tasks from
+    ``queue``, ``events`` sends what happens; a process that shall not do either sets it to false.
+    """
 
     type: Literal["none", "rabbitmq", "redis"] = "none"
     host: Text = "localhost"
     port: Port | None = None
+    url: SecretStr | None = None
+    username: Text | None = None
+    password: SecretStr | None = None
+    tls: bool = False
+    vhost: Text = "/"
+    database: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    ingest: bool = True
+    queue: QueueName = "orchestrator.tasks"
+    dead_letter_queue: QueueName = "orchestrator.tasks.dead"
+    group: QueueName = "orchestrator"
+    declare_queues: bool = True
+    prefetch: Annotated[int, Field(ge=1, le=10_000)] = 50
+    max_length: Annotated[int, Field(ge=1)] = 100_000
+    delivery_limit: Annotated[int, Field(ge=1, le=10_000)] = 20
+    reclaim_after: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    events: bool = True
+    events_exchange: QueueName = "orchestrator.events"
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        schemes = _BROKER_SCHEMES.get(self.type)
+        if self.queue == self.dead_letter_queue:
+            raise ValueError("queue and dead_letter_queue have to be two")
+        if self.url is None or schemes is None:
+            return self
+        parts = urlsplit(self.url.get_secret_value())
+        if parts.scheme not in schemes or not parts.hostname:
+            # The URL itself may hold a password.
+            raise ValueError(f"url has to be {schemes[0]}://host:port or {schemes[1]}://... here")
+        return self
+
+    @property
+    def sends_events(self) -> bool:
+        """Whether what happens to tasks and agents is told to the broker."""
+        return self.type != "none" and self.events
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether tasks are taken from the broker."""
+        return self.type != "none" and self.ingest
 
 
 class Callbacks(Section):

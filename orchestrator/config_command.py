@@ -47,8 +47,6 @@ def check(file: Path | None, config_path: Path | None, as_json: bool) -> None:  
         f"The configuration is right: {len(settings.routing_rules)} routing rules, "
         f"{len(settings.agents)} agents, engine {settings.temporal.address}."
     )
-    if keys := not_in_effect(settings):
-        console.print(f"Read, but not yet in effect in this version: {', '.join(keys)}.")
 
 
 def _routes(settings: Settings) -> Table:
@@ -69,11 +67,3 @@ def _routes(settings: Settings) -> Table:
         # Texts, so that brackets in a pattern are not read as markup.
         table.add_row(*map(Text, cells))
     return table
-
-
-def not_in_effect(settings: Settings) -> list[str]:
-    """The keys that a configuration gives and this version reads but does not act on."""
-    keys: list[str] = []
-    if settings.message_queue.type != "none":
-        keys.append(f"message_queue.type: {settings.message_queue.type}")
-    return keys

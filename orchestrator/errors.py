@@ -27,6 +27,9 @@ OrchestratorError
 ├── CompletionEarly             the task does not wait for the answer yet
 ├── EngineUnavailable           the engine did not answer in time
 ├── EngineRefused               the engine finds what was asked for wrong
+├── MessageRefused              a message is wrong, and will be however often it comes
+├── MessageDelayed              a message's task cannot be started now, but later
+├── BrokerUnavailable           the broker has not confirmed what was sent to it
 └── CallError                   one attempt to call an agent ended without a usable answer
     ├── RetryableCallError      another attempt may succeed
     │   ├── AgentUnreachable    no connection; nothing was sent
@@ -285,6 +288,26 @@ class EngineUnavailable(OrchestratorError):
 
 class EngineRefused(OrchestratorError):
     """The engine will not do what was asked, however often: its reason is for whoever asked."""
+
+
+class MessageRefused(OrchestratorError):
+    """A message cannot become a task: ``status`` is what HTTP would answer to the same body."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class MessageDelayed(OrchestratorError):
+    """A message's task cannot be started now; ``seconds`` until it should be tried again."""
+
+    def __init__(self, seconds: float, reason: str) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
+class BrokerUnavailable(OrchestratorError):
+    """The broker is not there, or has not confirmed what was sent to it in time."""
 
 
 class CallError(OrchestratorError):

@@ -162,7 +162,7 @@ class Plan(Route):
 
     The route of its own comes first, the ``fallbacks`` follow in their order. ``dead_letter`` says
     whether the task becomes one when it can be tried no more, ``dead_letter_expires`` for how many
-    seconds.
+    seconds; ``events`` whether what happens to it is told to the broker.
     """
 
     dispatch: Dispatch
@@ -176,6 +176,7 @@ class Plan(Route):
     dead_letter: bool = False
     dead_letter_expires: Duration | None = None
     late: LateRule | None = None
+    events: bool = False
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -287,11 +288,18 @@ class Begun(Internal):
     accepted: Accepted | None = None
 
 
+class ReplyTo(Internal):
+    """Where the broker brings the result: a queue (RabbitMQ) or stream (Redis), and the mark."""
+
+    to: str = Field(min_length=1, max_length=255)
+    correlation_id: str | None = Field(default=None, max_length=255)
+
+
 class Task(TaskRequest):
     """The argument of workflow OrchestrateTask; by hand only pattern and payload are needed.
 
     ``batch`` is the batch that it is an item of, in which it ``waited`` so many seconds that count
-    towards its deadline.
+    towards its deadline. ``reply`` is where somebody waits for its final status at the broker.
     """
 
     plan: Plan | None = None
@@ -300,6 +308,7 @@ class Task(TaskRequest):
     batch: str | None = Field(default=None, max_length=1000)
     waited: float = Field(default=0, ge=0, allow_inf_nan=False)
     begun: Begun | None = None
+    reply: ReplyTo | None = None
 
 
 class AgentCall(Internal):
@@ -308,6 +317,7 @@ class AgentCall(Internal):
     ``progress`` is what went before this activity: attempts of another agent, or made inline; the
     first attempt of this one then comes ``pause`` seconds after it was asked for. ``wait`` says
     what to do while the agent is not available: wait for it, or fail for another to be called.
+    ``events`` says that the broker is told of its attempts.
     """
 
     task_id: str
@@ -322,6 +332,7 @@ class AgentCall(Internal):
     pause: float = 0
     wait: bool = True
     late: LateRule | None = None
+    events: bool = False
 
 
 class CallFailure(Internal):

@@ -170,6 +170,8 @@ class Routes:
             further["late"] = LateRule(**late)
         if weight := self.settings.priority_queue.tenant_weights.get(request.tenant):
             further["fairness_weight"] = weight
+        if self.settings.message_queue.sends_events:
+            further["events"] = True
         if self._recovery.dead_letter_queue:
             further["dead_letter"] = True
             if expires := self.settings.dead_letters.expire_after:

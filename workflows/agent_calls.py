@@ -146,6 +146,8 @@ class Calls:
             further["late"] = self.plan.late
         if not wait:
             further["wait"] = False
+        if self.plan.events:
+            further["events"] = True
         if pause:
             further["pause"] = pause
         if self._courses:

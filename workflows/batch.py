@@ -55,6 +55,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.batch_burial import bury_items, memo_of_item
     from workflows.batch_cancellation import UnderWay, told_before, untried
     from workflows.batch_items import Items
+    from workflows.batch_news import ItemNews
     from workflows.batch_parts import follow
 
 TOLD_AFTER = timedelta(seconds=5)
@@ -89,6 +90,7 @@ class TaskBatch:
         self._unwanted: list[int] = []
         """Positions that were cancelled before the items were known."""
         self._under_way = UnderWay()
+        self._news = ItemNews("", None)
         self._released = False
         self._calls_back = False
 
@@ -112,6 +114,8 @@ class TaskBatch:
         try:
             if batch.part and batch.tally is None:
                 await self._be_released()
+            if batch.tally is None:
+                await self._news.queued(items, self._created_at)
             await self._carry_out(items)
             if parts:
                 self._parts_tally = await parts
@@ -147,6 +151,7 @@ class TaskBatch:
         self._told = items.tally
         if MEMO_TALLY not in workflow.memo():
             workflow.upsert_memo({MEMO_STARTS: list(batch.starts), MEMO_TALLY: items.tally})
+        self._news = ItemNews(self._batch_id, batch.traceparent)
         items.cancel(self._unwanted)
         self._tell()
         return items
@@ -178,9 +183,12 @@ class TaskBatch:
                 self._running.remove(ended)
                 ended.result()
             self._tell()
+            if items.ended:
+                self._begin(self._news.ended(items))
         await workflow.wait_condition(workflow.all_handlers_finished)
         items.drop_unwanted()
         await self._call_back_all(items)
+        await self._news.ended(items)
         if items.are_left:
             self._tell(ended=True)
             # What was upserted would not be carried over by itself.
@@ -303,7 +311,7 @@ class TaskBatch:
         for each in outcomes:
             if each.dead_letter and items.is_open(each.position):
                 buried.append((each, items.task(plan, each.position, workflow.now())))
-            items.end(each.position, each.state)
+            items.end(each.position, each.state, each)
         burying = asyncio.create_task(bury_items(self._batch_id, self._created_at, plan, buried))
         while not burying.done():
             # They have failed before anybody cancelled the batch.
@@ -372,6 +380,7 @@ class TaskBatch:
         await workflow.wait_condition(workflow.all_handlers_finished)
         items.cancel_all()
         await self._call_back_all(items)
+        await self._news.ended(items)
         self._tell(ended=True, cut_off=True)
         self._log("batch_cancelled")
         if parts:

@@ -6,14 +6,15 @@ Plain bookkeeping, deterministic, and small: of each item only its text is kept,
 import json
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from orchestrator.batches import Batch, BatchPlan, BatchTally, Unfinished
+    from orchestrator.batches import Batch, BatchPlan, BatchTally, ItemOutcome, Unfinished
     from orchestrator.callbacks import ItemEnd
     from orchestrator.models import Begun, Plan, Task, TaskState
     from workflows.batch_lanes import Lane, most_items
@@ -30,6 +31,17 @@ MOST_SINGLES = 1000
 """Items that are tasks of their own, beside those that wait for late answers."""
 MOST_CHILDREN = 1950
 """The engine holds 2,000 open children of a workflow."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An item that has ended; ``outcome`` says more where its chunk has told of it."""
+
+    position: int
+    text: str
+    entry: BatchPlan
+    state: TaskState
+    outcome: ItemOutcome | None
 
 
 class Items:
@@ -58,6 +70,8 @@ class Items:
         self._chosen = array("H", bytes(2 * (max(self._open, default=0) + 1)))
         for position, chosen in zip(self._open, batch.chosen, strict=True):
             self._chosen[position] = chosen
+        self.ended: list[Ended] = []
+        """Those that have ended since somebody took them from here, if the broker is told."""
         self._lanes: dict[str, Lane] = {}
         self._under_way = {each.position for each in batch.unfinished}
         self._unwanted: set[int] = set()
@@ -223,7 +237,7 @@ class Items:
         lane = self._lane(chosen)
         (lane.late if unfinished.accepted else lane.unfinished).append((plan, unfinished))
 
-    def end(self, position: int, state: TaskState) -> bool:
+    def end(self, position: int, state: TaskState, outcome: ItemOutcome | None = None) -> bool:
         """The item has ended; False if it had before."""
         lane = self._singles.pop(position, None)
         if lane:
@@ -236,6 +250,10 @@ class Items:
         # A task of its own tells by itself, unless it was cancelled before it was one.
         if _CALLED_BACK in text and (lane is None or state is TaskState.CANCELLED):
             self._tell_later(position, state, text)
+        entry = self._plans[self._chosen[position]]
+        # A task of its own tells of its end by itself.
+        if entry.plan.events and not lane:
+            self.ended.append(Ended(position, text, entry, state, outcome))
         self._under_way.discard(position)
         self._unwanted.discard(position)
         ended = {state.value: getattr(self.tally, state.value) + 1}
@@ -271,6 +289,12 @@ class Items:
         """End all that have not ended."""
         for position in list(self._open):
             self.end(position, TaskState.CANCELLED)
+
+    @property
+    def waiting(self) -> Iterator[tuple[int, str, BatchPlan]]:
+        """Those that have not ended: position, request as JSON, and plan."""
+        for position, text in self._open.items():
+            yield position, text, self._plans[self._chosen[position]]
 
     def text(self, position: int) -> str:
         """The item's request as JSON."""

@@ -30,7 +30,9 @@ with workflow.unsafe.imports_passed_through():
     )
     from orchestrator.fleet.state import EVENTS_KEPT, FleetState, recovered
     from orchestrator.fleet.views import summary
+    from orchestrator.messaging.events import Event, EventType, News
     from orchestrator.telemetry.logging import get_logger
+    from workflows.telling import tell
 
 AnyOrder = TypeVar("AnyOrder", InstanceOrder, InstanceChange, LimitOrder)
 
@@ -53,6 +55,7 @@ class AgentFleet:
     def __init__(self, state: FleetState | None = None) -> None:
         self._state = state or FleetState()
         self._redriving: dict[str, asyncio.Task[None]] = {}
+        self._telling: set[asyncio.Task[None]] = set()
         self._describe()
 
     @workflow.run
@@ -70,7 +73,7 @@ class AgentFleet:
 
     def _may_start_anew(self) -> bool:
         """Whether this run is long enough, and nothing under way would be lost with it."""
-        idle = workflow.all_handlers_finished() and not self._redriving
+        idle = workflow.all_handlers_finished() and not self._redriving and not self._telling
         return idle and _is_long()
 
     async def _watch(self) -> None:
@@ -252,8 +255,13 @@ class AgentFleet:
         if after is before:
             return
         self._describe()
+        news = _news(before, after)
+        if after.config.events and news:
+            telling = asyncio.create_task(tell(_told(news, after.version)))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
         if not workflow.unsafe.is_replaying():
-            for event in _news(before, after):
+            for event in news:
                 log.info("fleet_event", **event.model_dump(mode="json", exclude={"at"}))
 
     def _describe(self) -> None:
@@ -272,6 +280,23 @@ def _is_long() -> bool:
 def _targets(watch: HealthWatch) -> object:
     """Whom a watch checks and how, whatever is known of them."""
     return {name: (each.check, set(each.instances)) for name, each in watch.agents.items()}
+
+
+def _told(news: tuple[FleetEvent, ...], version: int) -> News:
+    """The same for the broker; with the version their places make them differ."""
+    return News(
+        events=tuple(
+            Event(
+                type=EventType.AGENT_CHANGED,
+                id=f"{EventType.AGENT_CHANGED}/{each.agent}/{version}/{place}",
+                at=each.at,
+                subject=each.agent,
+                agent=each.agent,
+                data=each.model_dump(mode="json"),
+            )
+            for place, each in enumerate(news)
+        )
+    )
 
 
 def _news(before: FleetState, after: FleetState) -> tuple[FleetEvent, ...]:

@@ -8,6 +8,7 @@ from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 
 from activities.call_agent import HEARTBEAT_SECONDS, AgentCalls
+from activities.publish_events import EventPublisher
 from activities.resolve_plan import PlanResolver
 from orchestrator.engine.search_attributes import BUILD_ID
 from orchestrator.routing import WORKFLOW_QUEUE
@@ -16,6 +17,7 @@ from workflows.batch import TaskBatch
 from workflows.callback import DeliverCallback
 from workflows.dead_letter import DeadLetter
 from workflows.fleet import AgentFleet
+from workflows.publish_events import PublishEvents
 from workflows.redrive import RedriveDeadLetters
 from workflows.task import OrchestrateTask
 
@@ -29,6 +31,7 @@ WORKFLOWS = (
     RedriveDeadLetters,
     DeliverCallback,
     AgentFleet,
+    PublishEvents,
 )
 CACHED_WORKFLOWS = 100
 """Kept in memory between their steps, at some 60 KB each; others are read again from the engine.
@@ -45,11 +48,13 @@ def workflow_worker(
     grace: timedelta = timedelta(seconds=30),
     runner: WorkflowRunner | None = None,
     long_activities: Sequence[Callable[..., Any]] = (),
+    events: EventPublisher | None = None,
 ) -> Worker:
     """A worker for the workflow queue, with the activities that workflows run beside themselves.
 
     ``grace`` is how long calls in flight may go on after a polite stop. ``long_activities`` are
-    those that workflows leave to whichever worker takes them from the workflow queue.
+    those that workflows leave to whichever worker takes them from the workflow queue. ``events``
+    is what tells the broker what happens.
 
     Workflows run outside the sandbox, which costs a third of the CPU of a task; the tests run them
     inside it, and replay recorded histories (docs/decisions/0002-unsandboxed-workflows.md).
@@ -63,6 +68,7 @@ def workflow_worker(
             calls.call_agent,
             resolver.resolve_plan,
             resolver.plan_batch,
+            *([events.tell, events.publish_events] if events else []),
             *long_activities,
         ],
         no_remote_activities=not long_activities,

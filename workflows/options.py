@@ -32,6 +32,9 @@ POLL_TIMEOUT = timedelta(seconds=40)
 
 POLLS = RetryPolicy(backoff_coefficient=1)
 """The activity says when to look again."""
+TELL_TIMEOUT = timedelta(seconds=20)
+PUBLISH_TIMEOUT = timedelta(seconds=15)
+PUBLISH_RETRY = RetryPolicy(maximum_interval=timedelta(seconds=15))
 
 CHUNK_RETRY = RetryPolicy(
     maximum_interval=timedelta(seconds=10),

@@ -1,5 +1,7 @@
 """OrchestrateTask: one task from its start to its one final state."""
 
+import asyncio
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +36,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.callback import call_back
     from workflows.dead_letter import bury, created_at_of
     from workflows.failures import Failed
+    from workflows.telling import ended, queued, tell
 
 log = get_logger(__name__)
 
@@ -83,18 +86,42 @@ class OrchestrateTask:
         plan = self._plan
         self._announce(task, plan)
         self._calls = calls = Calls(task, plan)
-        self._enter(TaskState.RUNNING)
+        try:
+            await tell(queued(task, plan))
+            self._enter(TaskState.RUNNING)
+            return await self._carry_out(task, calls)
+        except asyncio.CancelledError:
+            if workflow.cancellation_reason() is None:
+                raise  # the worker lets go of it
+            # It came while the broker was told of something.
+            raise await self._cancelled(task, calls) from None
+
+    async def _carry_out(self, task: Task, calls: Calls) -> TaskOutcome:
         try:
             reply = await calls.make()
         except Exhausted as error:
-            raise await self._failure(task, calls, error.failed) from error.__cause__
+            failure = await self._failure(task, calls, error.failed)
+            await self._tell_end(task, calls)
+            raise failure from error.__cause__
         except FailureError as error:
             if not failures.was_cancelled(error):
                 raise
-            self._log("task_cancelled")
-            self._enter(TaskState.CANCELLED)
-            raise CancelledError("The task was cancelled") from error
-        return self._completed(calls, reply)
+            raise await self._cancelled(task, calls) from error
+        outcome = self._completed(calls, reply)
+        await self._tell_end(task, calls)
+        return outcome
+
+    async def _cancelled(self, task: Task, calls: Calls) -> CancelledError:
+        self._log("task_cancelled")
+        self._enter(TaskState.CANCELLED)
+        await self._tell_end(task, calls)
+        return CancelledError("The task was cancelled")
+
+    async def _tell_end(self, task: Task, calls: Calls) -> None:
+        """Tell the broker how it ended, which no cancellation changes any more."""
+        if calls.plan.events or task.reply:
+            with suppress(asyncio.CancelledError):
+                await tell(ended(task, calls.plan, self.status()))
 
     async def _resolve(self, task: Task) -> Plan:
         try:

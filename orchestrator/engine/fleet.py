@@ -77,6 +77,7 @@ def fleet_config(settings: Settings) -> FleetConfig:
         agents={name: _spec(settings, name) for name in settings.agents},
         redrive_on_recovery=settings.dead_letters.redrive_on_recovery,
         redrive_rate=settings.dead_letters.redrive_rate,
+        events=settings.message_queue.sends_events,
     )
 
 

@@ -47,6 +47,7 @@ class FleetConfig(Internal):
     agents: dict[str, AgentSpec] = Field(default_factory=dict)
     redrive_on_recovery: bool = False
     redrive_rate: float = 10.0
+    events: bool = False
 
 
 class BreakerReport(Internal):

@@ -18,7 +18,6 @@ from orchestrator.cli import (
     settings_of,
 )
 from orchestrator.config import Settings
-from orchestrator.config_command import not_in_effect
 from orchestrator.supervisor.supervisor import (
     Running,
     Supervisor,
@@ -85,8 +84,6 @@ def run(
     environment.setdefault("SAMPLE_AGENTS_URL", f"http://127.0.0.1:{agents_port}")
     settings = settings_of(config_path, environment)
     logging.configure(settings.logging, "run")
-    if keys := not_in_effect(settings):
-        log.info("not_yet_in_effect", keys=keys)
     wanted = not no_agents and uses_sample_agents(settings, agents_port)
     supervisor = Supervisor(
         settings,

@@ -40,6 +40,11 @@ _dispatch_seconds = Histogram(
     ["agent"],
     buckets=_DISPATCH_SECONDS,
 )
+_messages = Counter(
+    "orchestrator_messages_total",
+    "Messages from the broker: accepted, refused (a dead letter there), or postponed",
+    ["outcome"],
+)
 _agent_calls = Counter(
     "orchestrator_agent_calls_total",
     "Attempts to call an agent, by outcome",
@@ -87,6 +92,11 @@ def admission_refusal(agent: str, reason: str) -> None:
 def dispatch(agent: str, seconds: float) -> None:
     """A call goes out so long after it was due; clocks that differ make it 0 at least."""
     _histogram(_dispatch_seconds, agent).observe(max(0.0, seconds))
+
+
+def message(outcome: str) -> None:
+    """Count what became of one message; ``outcome`` is accepted, refused or postponed."""
+    _counter(_messages, outcome).inc()
 
 
 def agent_call(agent: str, outcome: str, seconds: float) -> None:

@@ -25,6 +25,8 @@ class RedisServer:
 
     port: int
     process: subprocess.Popen[bytes]
+    command: tuple[str, ...] = ()
+    directory: Path = Path()
 
     @property
     def url(self) -> str:
@@ -35,14 +37,27 @@ class RedisServer:
         """Take connections from now on, and answer none."""
         self.process.send_signal(signal.SIGSTOP)
 
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+    def start(self) -> None:
+        """Start it again, on the data that it kept."""
+        with (self.directory / "redis.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=self.directory, stdout=log, stderr=log
+            )
+        _wait_until_it_answers(self.process, self.port)
+
     def go_on(self) -> None:
         """Answer again."""
         self.process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
-def redis_server(directory: Path) -> Iterator[RedisServer]:
-    """A server that keeps nothing on disk; yields when it answers."""
+def redis_server(directory: Path, *, durable: bool = False) -> Iterator[RedisServer]:
+    """A server that keeps nothing on disk, or each write; yields when it answers."""
     program = shutil.which("redis-server")
     if program is None:
         missing = "there is no redis-server here; install it: apt install redis-server"
@@ -50,19 +65,23 @@ def redis_server(directory: Path) -> Iterator[RedisServer]:
             pytest.fail(missing)
         pytest.skip(missing)
     port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    keep = ["--appendonly", "yes", "--appendfsync", "always"] if durable else ["--appendonly", "no"]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", *keep]
+    command = (program, *options)
     with (directory / "redis.log").open("wb") as log:
-        process = subprocess.Popen([program, *options], cwd=directory, stdout=log, stderr=log)
-        try:
-            _wait_until_it_answers(process, port)
-            yield RedisServer(port, process)
-        finally:
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_SECONDS)
-            process.kill()
-            process.wait()
+        process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log)
+    server = RedisServer(port, process, command, directory)
+    try:
+        _wait_until_it_answers(process, port)
+        yield server
+    finally:
+        process = server.process
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        process.kill()
+        process.wait()
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:

@@ -114,12 +114,6 @@ def test_the_environment_overrides_values(tmp_path: Path) -> None:
     assert 17.0 == json.loads(result.stdout)["routing_rules"][0]["timeout"]
 
 
-def test_what_is_not_in_effect_is_noted(tmp_path: Path) -> None:
-    """A key that is understood and does nothing yet is not passed over."""
-    result = check(tmp_path, GOOD + "message_queue: {type: redis}\n")
-    assert "in this version: message_queue.type: redis." in result.stdout
-
-
 def commands() -> list[list[str]]:
     """Every command, with its subcommands."""
     found: list[list[str]] = [[]]

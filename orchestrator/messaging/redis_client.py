@@ -1,0 +1,42 @@
+"""The client of the broker Redis, from the configuration."""
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from orchestrator.config import MessageQueue
+from orchestrator.errors import BrokerUnavailable
+
+DEFAULT_PORT = 6379
+ANSWER_SECONDS = 10.0
+"""How long an answer may take; longer than a read blocks for."""
+TROUBLES = (RedisError, OSError, TimeoutError)
+"""What the client raises when the broker is not there, or refuses."""
+
+
+def redis_client(settings: MessageQueue) -> Redis:
+    """A client with a pool of its own, which connects when it is used."""
+    if settings.url is not None:
+        return Redis.from_url(
+            settings.url.get_secret_value(),
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=ANSWER_SECONDS,
+            socket_connect_timeout=ANSWER_SECONDS,
+        )
+    return Redis(
+        host=settings.host,
+        port=settings.port or DEFAULT_PORT,
+        db=settings.database,
+        username=settings.username,
+        password=settings.password.get_secret_value() if settings.password else None,
+        ssl=settings.tls,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=ANSWER_SECONDS,
+        socket_connect_timeout=ANSWER_SECONDS,
+    )
+
+
+def unavailable(error: BaseException) -> BrokerUnavailable:
+    """The same trouble in our words."""
+    return BrokerUnavailable(f"Redis: {str(error) or type(error).__name__}")
