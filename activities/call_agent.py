@@ -5,22 +5,21 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from urllib.parse import urljoin, urlsplit
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.late_calls import answer_by, answer_id_of, completion_header, located
 from activities.progress import Course
-from orchestrator.completions import HEADER, CompletionUrls, Ticket, new_answer_id
+from orchestrator.completions import CompletionUrls
 from orchestrator.errors import (
     AgentUnavailable,
     AgentUnreachable,
     CallError,
     OutcomeUnknown,
-    ReplyUnreadable,
     RetryableCallError,
 )
 from orchestrator.messaging.events import Event, EventType, News
@@ -32,8 +31,6 @@ from orchestrator.models import (
     Attempt,
     BlockedBy,
     CallFailure,
-    Completion,
-    LateRule,
     Progress,
     RetryPlan,
 )
@@ -374,66 +371,6 @@ def _accepted(current: _Try, response: AgentResponse, answer_id: str) -> AgentRe
             pause=response.retry_after,
         ),
     )
-
-
-def answer_id_of(
-    agent: str, attempt: int, late: LateRule | None, completions: CompletionUrls | None
-) -> str | None:
-    """What the answer will be called if it comes later; None where it must come at once."""
-    completion = late.completion if late else Completion.CALLBACK
-    if completion is Completion.NONE or (completion is Completion.CALLBACK and not completions):
-        return None
-    return new_answer_id(agent, attempt)
-
-
-def answer_by(deadline: datetime, timeout: float, late: LateRule | None) -> datetime:
-    """Until when an answer to a call of now is of use, be it a late one."""
-    if late is None or late.answer_timeout is None:
-        return deadline
-    return min(deadline, datetime.now(UTC) + timedelta(seconds=timeout + late.answer_timeout))
-
-
-def completion_header(
-    completions: CompletionUrls | None,
-    task_id: str,
-    answer_id: str | None,
-    late: LateRule | None,
-    expires: datetime,
-) -> dict[str, str]:
-    """The header that says where a late answer is to be posted, where one may be."""
-    polled = late is not None and late.completion is Completion.POLL
-    if completions is None or answer_id is None or polled:
-        return {}
-    return {HEADER: completions.url(Ticket(task_id, answer_id, expires))}
-
-
-def located(response: AgentResponse, request: AgentRequest, late: LateRule | None) -> AgentResponse:
-    """The 202 with the whole address of its answer, if it is to be polled, or else with none.
-
-    Raises:
-        ReplyUnreadable: it is to be polled, and the agent does not say where.
-    """
-    if late is None or late.completion is not Completion.POLL:
-        return replace(response, location=None)
-    found = location_of(response.location, request.url)
-    if found is None:
-        raise ReplyUnreadable(
-            f"{request.agent} at {request.url} answered 202 without a Location on the same server",
-            status=response.status,
-        )
-    return replace(response, location=found)
-
-
-def location_of(location: str | None, url: str) -> str | None:
-    """Where an agent that was called at the URL has its answer polled.
-
-    None where it names no place, or one on another server: that would be sent its credentials.
-    """
-    if not location:
-        return None
-    found = urljoin(url, location)
-    asked, named = urlsplit(url), urlsplit(found)
-    return found if (asked.scheme, asked.netloc) == (named.scheme, named.netloc) else None
 
 
 def _worker_stops() -> bool:

@@ -18,11 +18,7 @@ from activities.call_agent import (
     ACCEPTED,
     ERROR_CHARACTERS,
     SUCCESS,
-    answer_by,
-    answer_id_of,
     call_headers,
-    completion_header,
-    located,
     log_failure,
     pause_after,
     seconds_waited,
@@ -30,6 +26,7 @@ from activities.call_agent import (
     words,
 )
 from activities.chunk_report import Ledger
+from activities.late_calls import answer_by, answer_id_of, completion_header, located
 from orchestrator.batches import Chunk, ItemOutcome, Unfinished, item_id
 from orchestrator.buckets import Buckets
 from orchestrator.completions import CompletionUrls
