@@ -89,3 +89,13 @@ class LiveEvent:
     name: str
     data: str
     cursor: Cursor | None = None
+
+
+def live(
+    cursor: Cursor, kind: TaskEventKind, status: TaskStatus, attempt: Attempt | None = None
+) -> LiveEvent:
+    """An event of a task; ``status`` is what it was then."""
+    given = {name: getattr(status, name) for name in status.model_fields_set}
+    given = {name: value for name, value in given.items() if name in TaskStatus.model_fields}
+    event = TaskEvent(**given, event=kind, attempt=attempt)
+    return LiveEvent(str(cursor), kind, event.model_dump_json(), cursor)

@@ -12,15 +12,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import PendingActivityState
-from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.converter import DataConverter
-from temporalio.exceptions import ApplicationError
 
 from orchestrator.dead_letters import DEAD_LETTER_WORKFLOW
-from orchestrator.engine.record import STATES, Recorder, moment
+from orchestrator.engine.record import Recorder, moment
 from orchestrator.engine.reports import readable
 from orchestrator.engine.run_reading import (
     SHORTEST_PAUSE,
@@ -28,20 +26,22 @@ from orchestrator.engine.run_reading import (
     Asked,
     Call,
     Given,
+    Late,
     Marker,
     end_of,
+    failure_of,
     look_pause,
 )
-from orchestrator.events import Cursor, LiveEvent, Moment, TaskEvent, TaskEventKind
+from orchestrator.events import Cursor, LiveEvent, Moment, TaskEventKind, live
 from orchestrator.models import (
     Attempt,
     BlockedBy,
-    CallFailure,
     Dispatch,
     Progress,
     TaskState,
     TaskStatus,
 )
+from orchestrator.routing import AWAIT_ANSWER, POLL_ANSWER
 
 CALL_AGENT = "call_agent"
 NO_WORD = "No word is left of this attempt: its worker was lost, or it is long ago"
@@ -92,6 +92,8 @@ class RunEvents:
         self._call: Call | None = None
         self._held: tuple[int, str, Attempt | None, str] | None = None
         """An attempt that was the last of its call; another call may follow."""
+        self._told: set[tuple[str, int]] = set()
+        """The attempts that were followed by another, by agent and number."""
         self._next_look: float | None = None
 
     @property
@@ -146,21 +148,44 @@ class RunEvents:
 
     async def _on_activity_task_scheduled(self, event: HistoryEvent) -> list[LiveEvent]:
         scheduled = event.activity_task_scheduled_event_attributes
+        if scheduled.activity_type.name in {AWAIT_ANSWER, POLL_ANSWER}:
+            return await self._answers_later(event)
         asked = await self._read(scheduled.input.payloads, Asked)
         if scheduled.activity_type.name != CALL_AGENT or asked is None:
             return []
-        told = await self._release(event)
         begun = asked.progress or Progress()
+        self._hold_late(begun)
+        told = await self._release(event)
         self._call = Call(event.event_id, scheduled.activity_id, asked.agent, begun)
         self._next_look = SHORTEST_PAUSE
         return told
+
+    async def _answers_later(self, event: HistoryEvent) -> list[LiveEvent]:
+        """The agent has taken the call with 202."""
+        scheduled = event.activity_task_scheduled_event_attributes
+        late = await self._read(scheduled.input.payloads, Late)
+        return await self._news(
+            Moment(event.event_id),
+            TaskEventKind.WAITING,
+            TaskState.RUNNING,
+            moment(event.event_time),
+            agent=late.agent if late else self._agent,
+            blocked_by=BlockedBy.ANSWER,
+            until=late.until if late else None,
+        )
+
+    def _hold_late(self, progress: Progress) -> None:
+        """Of a late answer that failed only the call that follows it tells."""
+        last = progress.attempts[-1] if progress.attempts else None
+        if self._held is None and last and (last.agent, last.attempt) not in self._told:
+            self._held = last.attempt, last.agent, last, last.error or ""
 
     async def _on_activity_task_started(self, event: HistoryEvent) -> list[LiveEvent]:
         started, call = event.activity_task_started_event_attributes, self._call
         if call is None or started.scheduled_event_id != call.event_id:
             return []
         call.dispatches = started.attempt
-        failure = await self._failure(started.last_failure)
+        failure = await failure_of(self._converter, started.last_failure)
         if failure is not None:
             call.before = failure.progress
             call.learn(failure.progress.attempts)
@@ -182,7 +207,7 @@ class RunEvents:
         call = self._ending(failed.scheduled_event_id)
         if call is None:
             return []
-        said = await self._failure(failed.failure)
+        said = await failure_of(self._converter, failed.failure)
         if said is None:
             return await self._retried(call, self._ended_before(call))
         call.learn(said.progress.attempts)
@@ -199,7 +224,7 @@ class RunEvents:
         call = self._ending(late.scheduled_event_id)
         if call is None:
             return []
-        said = await self._failure(late.failure.cause)
+        said = await failure_of(self._converter, late.failure.cause)
         if said is None:
             return await self._retried(call, self._ended_before(call))
         call.learn(said.progress.attempts)
@@ -226,7 +251,7 @@ class RunEvents:
             answer = await self._read(marker.details["result"].payloads, Answer)
             made = answer.attempts[-1] if answer and answer.attempts else None
         else:
-            said = await self._failure(marker.failure)
+            said = await failure_of(self._converter, marker.failure)
             made = said.progress.attempts[-1] if said and said.progress.attempts else None
             if made and made.outcome == marker.failure.application_failure_info.type:
                 self._held = made.attempt, made.agent, made, marker.failure.message
@@ -249,7 +274,7 @@ class RunEvents:
         )
 
     async def _pending(self, call: Call, activity: PendingActivityInfo) -> list[LiveEvent]:
-        failure = await self._failure(activity.last_failure)
+        failure = await failure_of(self._converter, activity.last_failure)
         progress = await self._read(activity.heartbeat_details.payloads, Progress)
         progress = progress or (failure.progress if failure else call.begun)
         call.learn(progress.attempts)
@@ -288,6 +313,7 @@ class RunEvents:
         """The attempts of a call up to that one, after each of which there was another."""
         told = list[LiveEvent]()
         for number in range(call.begun.sent + 1, ended + 1):
+            self._told.add((call.agent, number))
             at, after = Moment(call.event_id, number), call.known.get(number + 1)
             if at > self.last:
                 again = after.at if after else (following if number == ended else None)
@@ -305,6 +331,7 @@ class RunEvents:
         following: datetime | None = None,
         message: str = "",
     ) -> list[LiveEvent]:
+        self._told.add((agent, number))
         error = (attempt and attempt.error) or message or NO_WORD
         ended = moment(self._info.start_time)
         if attempt is not None and attempt.at is not None:
@@ -375,31 +402,6 @@ class RunEvents:
             self.last = at
             yield live(Cursor(self.run_id, at), kind, status, attempt)
 
-    async def _failure(self, failure: Failure) -> CallFailure | None:
-        """What a failed attempt has left word of."""
-        if not failure.HasField("application_failure_info"):
-            return None
-        error = await self._converter.decode_failure(failure)
-        details = error.details if isinstance(error, ApplicationError) else ()
-        said = details[0] if details else None
-        known = isinstance(said, dict) and "progress" in said
-        return CallFailure.model_validate(said) if known else None
-
     async def _read(self, payloads: Any, kind: type[M]) -> M | None:
         found: list[Payload] = list(payloads)
         return await readable(self._converter, found, kind) if found else None
-
-
-def live(
-    cursor: Cursor, kind: TaskEventKind, status: TaskStatus, attempt: Attempt | None = None
-) -> LiveEvent:
-    """An event of a task; ``status`` is what it was then."""
-    given = {name: getattr(status, name) for name in status.model_fields_set}
-    given = {name: value for name, value in given.items() if name in TaskStatus.model_fields}
-    event = TaskEvent(**given, event=kind, attempt=attempt)
-    return LiveEvent(str(cursor), kind, event.model_dump_json(), cursor)
-
-
-def is_over(described: DescribeWorkflowExecutionResponse) -> bool:
-    """Whether the run has ended."""
-    return described.workflow_execution_info.status in STATES

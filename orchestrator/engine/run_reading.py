@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import DataConverter
+from temporalio.exceptions import ApplicationError
 
 from orchestrator.engine.reports import readable
-from orchestrator.models import Attempt, Dispatch, Internal, Progress, Run
+from orchestrator.models import Attempt, CallFailure, Dispatch, Internal, Progress, Run
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """Seconds between looks at a call under way: a quarter of what it has taken until then."""
@@ -22,6 +25,7 @@ class _Plan(Internal):
 
 class _Begun(Internal):
     progress: Progress
+    accepted: Any = None
 
 
 class Given(Internal):
@@ -38,6 +42,13 @@ class Asked(Internal):
 
     agent: str
     progress: Progress | None = None
+
+
+class Late(Internal):
+    """What is read of an AnswerWait."""
+
+    agent: str
+    until: datetime | None = None
 
 
 class Answer(Internal):
@@ -81,7 +92,8 @@ async def has_begun(converter: DataConverter, first: HistoryEvent) -> bool:
     """Whether an item of a batch was tried there, by the first event of its own run."""
     payloads = first.workflow_execution_started_event_attributes.input.payloads
     given = await readable(converter, payloads, Given) if payloads else None
-    return bool(given and given.begun and given.begun.progress.attempts)
+    begun = given.begun if given else None
+    return bool(begun and (begun.progress.attempts or begun.accepted))
 
 
 def end_of(attempt: Attempt) -> datetime:
@@ -96,3 +108,14 @@ def look_pause(following: datetime, *, under_way: bool) -> float:
     if not under_way and passed < 0:
         return min(max(-passed, SHORTEST_PAUSE), LONGEST_BACKOFF)
     return min(max(passed / 4, SHORTEST_PAUSE), LONGEST_PAUSE)
+
+
+async def failure_of(converter: DataConverter, failure: Failure) -> CallFailure | None:
+    """What a failed attempt has left word of."""
+    if not failure.HasField("application_failure_info"):
+        return None
+    error = await converter.decode_failure(failure)
+    details = error.details if isinstance(error, ApplicationError) else ()
+    said = details[0] if details else None
+    known = isinstance(said, dict) and "progress" in said
+    return CallFailure.model_validate(said) if known else None

@@ -10,12 +10,12 @@ from temporalio.client import Client
 
 from orchestrator.batches import place_of
 from orchestrator.engine.histories import LONG_POLL_SECONDS, Histories, WorkflowNotFound
-from orchestrator.engine.record import MEMO_EARLIER_RUNS
-from orchestrator.engine.run_events import RunEvents, is_over, live
+from orchestrator.engine.record import MEMO_EARLIER_RUNS, STATES
+from orchestrator.engine.run_events import RunEvents
 from orchestrator.engine.run_reading import has_begun
 from orchestrator.engine.tasks import Tasks
 from orchestrator.errors import EngineUnavailable, TaskNotFound
-from orchestrator.events import IN_BATCH, Cursor, LiveEvent, Moment, TaskEventKind
+from orchestrator.events import IN_BATCH, Cursor, LiveEvent, Moment, TaskEventKind, live
 from orchestrator.models import TaskState, TaskStatus
 from orchestrator.routing import WORKFLOW_TYPE
 
@@ -87,7 +87,7 @@ class TaskSource:
         except WorkflowNotFound:
             return []
         known = described.workflow_execution_info
-        if known.type.name != WORKFLOW_TYPE or not is_over(described):
+        if known.type.name != WORKFLOW_TYPE or not _is_over(described):
             return []
         async with aclosing(self.run(described, cursor.at)) as events:
             return [event async for event in events]
@@ -149,7 +149,7 @@ class TaskSource:
         """The run, whose history has its last event."""
         while True:
             described = await self._histories.describe(workflow_id, run_id)
-            if is_over(described):
+            if _is_over(described):
                 return described
             await asyncio.sleep(CLOSING_PAUSE_SECONDS)
 
@@ -225,3 +225,8 @@ def _happened(
         buried = running.model_copy(update={"dead_letter": True})
         happened.append((_BURIED, TaskEventKind.DEAD_LETTERED, buried))
     return [*happened, (_ENDED, _KINDS[status.status], status)]
+
+
+def _is_over(described: DescribeWorkflowExecutionResponse) -> bool:
+    """Whether the run has ended."""
+    return described.workflow_execution_info.status in STATES

@@ -28,6 +28,8 @@ EXPECTED = {
     "failed_deadline_while_retrying": "1 queued, 5.0 started, 5.1 retrying, 5.2 retrying, "
     "11 failed",
     "failed_inline_after_retries": "1 queued, 1.0 started, 6 retrying, 6.2 retrying, 12 failed",
+    "completed_after_late_timeout": "1 queued, 5.0 started, 11 waiting, 17 retrying, 23 completed",
+    "completed_polled": "1 queued, 5.0 started, 11 waiting, 17 completed",
     "failed_into_dead_letter": "1 queued, 5.0 started, 12 dead_lettered, 16 failed",
     "failed_invalid_input": "1 queued, 5 failed",
     "failed_deadline_without_worker": "1 queued, 15 failed",
