@@ -50,6 +50,7 @@ def one_line(errors: str) -> str:
     return errors
 
 
+@pytest.mark.timeout(400)
 async def test_ten_starts_and_stops_in_a_row_leave_nothing_behind(tmp_path: Path) -> None:
     """Exit 0 each time, by either signal; no process stays; stderr stays empty."""
     stack = Stack(tmp_path, NO_AGENT)
