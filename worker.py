@@ -42,6 +42,7 @@ from orchestrator.limits import RateLimits
 from orchestrator.messaging.outbox import Outbox, by_workflow
 from orchestrator.messaging.publishers import publisher_of
 from orchestrator.parts import (
+    close_all,
     completion_urls,
     grace_of,
     http_transport,
@@ -156,11 +157,7 @@ async def _work(settings: Settings, stop: asyncio.Event, spans: "Spans | None") 
             stopping.cancel()
             await asyncio.gather(*(each.shutdown() for each in workers))
             ends = await asyncio.gather(*running, return_exceptions=True)
-        await transport.close()
-        if shared is not None:
-            await shared.close()
-        if publisher is not None:
-            await publisher.close()
+        await close_all(transport, shared, publisher)
     for end in ends:
         if isinstance(end, BaseException):
             raise StartupError(f"The engine refused this worker: {end}") from end

@@ -32,6 +32,7 @@ from orchestrator.messaging.outbox import Outbox, by_workflow
 from orchestrator.messaging.publishers import publisher_of
 from orchestrator.models import BlockedBy, LimitMode
 from orchestrator.parts import (
+    close_all,
     completion_urls,
     grace_of,
     http_transport,
@@ -68,19 +69,12 @@ async def open_services(
     timeout = settings.temporal.rpc_timeout
     transport = http_transport(settings, spans)
     routes, pools = Routes(settings), Pools.of(settings)
-    completions = completion_urls(settings)
-    publisher = publisher_of(settings)
+    completions, publisher = completion_urls(settings), publisher_of(settings)
     outbox = Outbox(publisher, by_workflow(client, timeout))
-    calls = AgentCalls(
-        pools, transport, secret_headers(settings), completions=completions, outbox=outbox
-    )
-    worker = workflow_worker(
-        client,
-        calls,
-        PlanResolver(routes),
-        grace_of(settings),
-        events=EventPublisher(outbox, publisher),
-    )
+    headers = secret_headers(settings)
+    calls = AgentCalls(pools, transport, headers, completions=completions, outbox=outbox)
+    events = EventPublisher(outbox, publisher)
+    worker = workflow_worker(client, calls, PlanResolver(routes), grace_of(settings), events=events)
     running = asyncio.create_task(worker.run())
     shared = SharedBuckets.of(settings)
     fleet = FleetView(Fleet(client, timeout), fleet_config(settings), name)
@@ -125,11 +119,7 @@ async def open_services(
     finally:
         await worker.shutdown()
         await asyncio.gather(running, return_exceptions=True)
-        await transport.close()
-        if shared is not None:
-            await shared.close()
-        if publisher is not None:
-            await publisher.close()
+        await close_all(transport, shared, publisher)
     if error := running.exception():
         raise StartupError(f"The engine refused the API's workflow worker: {error}") from error
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from temporalio.client import Interceptor
 
@@ -95,6 +95,21 @@ async def in_background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None
         for task in going:
             task.cancel()
         await asyncio.gather(*going, return_exceptions=True)
+
+
+class Closeable(Protocol):
+    """What holds connections."""
+
+    async def close(self) -> None:
+        """Give them up."""
+        ...
+
+
+async def close_all(*parts: Closeable | None) -> None:
+    """Close them in order; those that are not in use are None."""
+    for part in parts:
+        if part is not None:
+            await part.close()
 
 
 def completion_urls(settings: Settings) -> CompletionUrls | None:

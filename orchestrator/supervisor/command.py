@@ -144,7 +144,7 @@ def show(running: Running, api_url: str) -> None:
     """Say what runs where, and what to try first."""
     settings = running.settings
     table = Table(show_header=False, box=None, padding=(0, 2))
-    table.add_row("API", api_url, f"its documentation is at {api_url}/docs")
+    table.add_row("API", api_url, f"the dashboard; the documentation is at {api_url}/docs")
     if running.server_version:
         ports = settings.temporal.embedded
         table.add_row("Web UI", f"http://127.0.0.1:{ports.ui_port}", "Temporal's own")
