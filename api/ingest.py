@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from api.dependencies import Services
 from api.errors import detail_of, retry_after_of, status_of
 from api.requests import checked_key, checked_trace, is_json, json_document, validated
-from api.submission import Wish, submit
+from api.submission import Wish, planned, submit
 from orchestrator.errors import MessageDelayed, MessageRefused, PayloadTooLarge
 from orchestrator.messaging import Message, Take
 from orchestrator.models import TaskRequest
@@ -21,7 +21,7 @@ def taking(services: Services) -> Take:
 
     async def take(message: Message) -> None:
         try:
-            submitted, _ = await submit(services, _wish(services, message))
+            submitted, _ = await submit(services, await _wish(services, message))
         except Exception as error:  # noqa: BLE001 - every error is answered
             raise _refusal(error, message) from None
         log.info(
@@ -34,7 +34,7 @@ def taking(services: Services) -> Take:
     return take
 
 
-def _wish(services: Services, message: Message) -> Wish:
+async def _wish(services: Services, message: Message) -> Wish:
     limit = services.settings.limits.max_payload_bytes
     if len(message.body) > limit:
         raise PayloadTooLarge(len(message.body), limit)
@@ -49,7 +49,7 @@ def _wish(services: Services, message: Message) -> Wish:
     asked = validated(TaskRequest, body)
     return Wish(
         asked=asked,
-        plan=services.routes.plan(asked),
+        plan=await planned(services, asked),
         key=checked_key(message.id, "The message id"),
         trace=checked_trace(message.traceparent),
         reply=message.reply,

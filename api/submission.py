@@ -42,6 +42,18 @@ class Wish:
     reply: ReplyTo | None = None
 
 
+async def planned(services: Services, asked: TaskRequest) -> Plan:
+    """The route that the configuration gives a request, whose receiver may be called.
+
+    Raises:
+        CallbackRefused: it may not.
+        UnknownPattern: there is none.
+    """
+    if asked.callback_url:
+        await services.guard.check(str(asked.callback_url))
+    return services.routes.plan(asked)
+
+
 async def submit(services: Services, wish: Wish) -> tuple[Submitted, Ticket | None]:
     """Start the task, or find it; with the ticket that was used up for it.
 

@@ -14,7 +14,7 @@ from api import examples, rate_limits
 from api.dependencies import Services, ServicesDependency
 from api.errors import retry_seconds, status_of
 from api.requests import idempotency_key, json_object, traceparent, validated, wait_seconds
-from api.submission import Wish, submit
+from api.submission import Wish, planned, submit
 from api.waiting import watched
 from orchestrator.admission import Ticket
 from orchestrator.engine.listing import TaskFilter
@@ -98,10 +98,8 @@ async def orchestrate(
 async def _planned(request: Request, services: Services) -> tuple[TaskRequest, Plan, str | None]:
     """The request, the route that the configuration gives it, and its idempotency key."""
     body = await json_object(request, services.settings.limits.max_payload_bytes)
-    task_request = validated(TaskRequest, body)
-    if task_request.callback_url:
-        await services.guard.check(str(task_request.callback_url))
-    return task_request, services.routes.plan(task_request), idempotency_key(request)
+    asked = validated(TaskRequest, body)
+    return asked, await planned(services, asked), idempotency_key(request)
 
 
 async def _rehearse(request: Request, services: Services) -> DryRun:

@@ -196,11 +196,12 @@ async def test_the_same_message_starts_nothing_new(
         (b"[1]", {}, 422, "send a JSON object"),
         (b'{"payload": {}}', {}, 422, "name a pattern"),
         (task(1, pattern="wrok"), {}, 400, "Unknown pattern 'wrok'"),
+        (task(1, callback_url="http://169.254.169.254/"), {}, 422, "not public"),
         (task(1), {"content_type": "text/xml"}, 415, "text/xml"),
         (task("x" * 2_000_000), {}, 413, "too many"),
         (task(1), {"message_id": "i" * 255, "priority": 3}, None, ""),
     ],
-    ids=["text", "list", "field", "pattern", "type", "size", "good"],
+    ids=["text", "list", "field", "pattern", "receiver", "type", "size", "good"],
 )
 @pytest.mark.asyncio(loop_scope="module")
 async def test_what_can_never_be_a_task_is_a_dead_letter_with_its_reason(
