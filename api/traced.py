@@ -10,6 +10,7 @@ UNTRACED = {"/health", "/metrics"}
 _HEADER = b"traceparent"
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _DIRECT = {"/orchestrate": "/orchestrate"}
+_COMPLETIONS = "/completions/"
 _STATUS = "/status/"
 _SERVER_ERROR = 500
 
@@ -56,7 +57,7 @@ def _noting(span: Span, send: Send) -> Send:
 def _attributes(scope: Scope, method: str) -> dict[str, str | int]:
     found: dict[str, str | int] = {
         "http.request.method": method,
-        "url.path": scope["path"],
+        "url.path": _path(scope),
         "url.scheme": scope["scheme"],
         "network.protocol.version": scope["http_version"],
     }
@@ -65,6 +66,12 @@ def _attributes(scope: Scope, method: str) -> dict[str, str | int]:
         if server[1] is not None:
             found["server.port"] = server[1]
     return found
+
+
+def _path(scope: Scope) -> str:
+    """The path; a completion URL's is a permission, which nobody is to be told."""
+    path: str = scope["path"]
+    return f"{_COMPLETIONS}{{token}}" if path.startswith(_COMPLETIONS) else path
 
 
 def _name(span: Span, method: str, scope: Scope) -> None:

@@ -186,6 +186,12 @@ def failed(span: Span, kind: str) -> None:
     span.set_status(Status(StatusCode.ERROR))
 
 
+def without_secrets(url: str) -> str:
+    """The URL without user, password and query, which may hold keys."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
 def server_of(url: str) -> dict[str, str | int]:
     """The attributes that name the server of a URL."""
     parts = urlsplit(url)

@@ -3,7 +3,16 @@
 from opentelemetry.trace import SpanKind
 
 from orchestrator.errors import CallError
-from orchestrator.telemetry.spans import Spans, current, failed, parsed, server_of, within, written
+from orchestrator.telemetry.spans import (
+    Spans,
+    current,
+    failed,
+    parsed,
+    server_of,
+    within,
+    without_secrets,
+    written,
+)
 from orchestrator.transports import AgentRequest, AgentResponse
 from orchestrator.transports.http import HttpTransport
 
@@ -26,7 +35,10 @@ class TracedTransport(HttpTransport):
         given, here = parsed(request.headers.get(_HEADER)), current()
         if given is not None and (here is None or here.trace_id != given.trace_id):
             here = given
-        with self._spans.span("POST", SpanKind.CLIENT, within(here), _attributes(request)) as span:
+        method = "GET" if request.payload is None else "POST"
+        with self._spans.span(
+            method, SpanKind.CLIENT, within(here), _attributes(request, method)
+        ) as span:
             headers = {**request.headers, _HEADER: written(span.get_span_context())}
             traced = AgentRequest(
                 request.agent, request.url, request.payload, headers, request.timeout
@@ -42,11 +54,11 @@ class TracedTransport(HttpTransport):
             return response
 
 
-def _attributes(request: AgentRequest) -> dict[str, str | int]:
+def _attributes(request: AgentRequest, method: str) -> dict[str, str | int]:
     attempt = int(request.headers.get("X-Attempt", "1"))
     found: dict[str, str | int] = {
-        "http.request.method": "POST",
-        "url.full": request.url,
+        "http.request.method": method,
+        "url.full": without_secrets(request.url),
         **server_of(request.url),
         "orchestrator.agent": request.agent,
         "orchestrator.task_id": request.headers.get("X-Task-ID", ""),

@@ -10,8 +10,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind
 
+from api.traced import _attributes
 from orchestrator.errors import StartupError
-from orchestrator.telemetry.spans import Spans, parsed, within, written
+from orchestrator.telemetry.spans import Spans, parsed, within, without_secrets, written
 from orchestrator.telemetry.tracing import exporter, log_processors, tracing
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}
@@ -133,3 +134,20 @@ def test_a_trace_context_is_written_as_it_was_read() -> None:
     context = parsed(f"00-{TRACE}-{PARENT}-03")
     assert context is not None
     assert f"00-{TRACE}-{PARENT}-01" == written(context)
+
+
+def test_a_span_names_no_password_and_no_query() -> None:
+    """They may be keys."""
+    url = "http://user:secret@agent:8000/work?token=secret#secret"
+    assert "http://agent:8000/work" == without_secrets(url)
+
+
+def test_a_completion_url_is_no_part_of_a_span() -> None:
+    """Who knows it may complete the task."""
+    scope = {
+        "type": "http",
+        "path": "/completions/abc.def",
+        "scheme": "http",
+        "http_version": "1.1",
+    }
+    assert "/completions/{token}" == _attributes(scope, "POST")["url.path"]
