@@ -58,6 +58,17 @@ class Feed:
         """Whether it follows no more."""
         return self._following.done()
 
+    @property
+    def is_lingering(self) -> bool:
+        """Whether it only waits for somebody to come back."""
+        return self._leaving is not None
+
+    def stop(self) -> None:
+        """Follow no more."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+        self._following.cancel()
+
     async def listen(self, place: Place) -> "Listener | None":
         """Listen to what is new from that place; None where all is over, and nothing new.
 
@@ -148,9 +159,14 @@ class Listener:
 
 
 class Feeds:
-    """The feeds that are followed, by what they are about."""
+    """The feeds that are followed, by what they are about.
 
-    def __init__(self) -> None:
+    Args:
+        most: of them; those that nobody listens to make room for others, the oldest first.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._feeds: dict[str, Feed] = {}
 
     def __len__(self) -> int:
@@ -161,5 +177,11 @@ class Feeds:
         for name in [name for name, feed in self._feeds.items() if feed.is_done]:
             del self._feeds[name]
         if key not in self._feeds:
+            self._make_room()
             self._feeds[key] = Feed(source)
         return self._feeds[key]
+
+    def _make_room(self) -> None:
+        lingering = [name for name, feed in self._feeds.items() if feed.is_lingering]
+        for name in lingering[: max(0, len(self) - self._most + 1)]:
+            self._feeds.pop(name).stop()

@@ -54,7 +54,7 @@ class LiveEvents:
         self._rpc_timeout = rpc_timeout
         self._most = most
         self._open = 0
-        self._feeds = Feeds()
+        self._feeds = Feeds(most)
 
     async def task(self, task_id: str, last: str | None) -> Stream | None:
         """What happens to a task; ``last`` is the id of the latest event that was heard."""

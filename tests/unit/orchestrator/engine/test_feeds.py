@@ -50,7 +50,7 @@ class After:
 
 async def test_all_listeners_hear_what_one_source_tells() -> None:
     """Who comes later hears the earlier events too, or those after the last that they had."""
-    source, another, known = Numbers(), Numbers(), Feeds()
+    source, another, known = Numbers(), Numbers(), Feeds(9)
     first = await known.of("it", source).listen(After())
     source.queue.put_nowait(1)
     source.queue.put_nowait(2)
@@ -71,7 +71,7 @@ async def test_all_listeners_hear_what_one_source_tells() -> None:
 async def test_who_has_heard_all_of_what_is_over_hears_nothing() -> None:
     """Who has not, hears the rest; each time the source is asked anew."""
     for last, expected in ((2, None), (1, ["2"])):
-        source, known = Numbers(is_over=True), Feeds()
+        source, known = Numbers(is_over=True), Feeds(9)
         for number in (1, 2, None):
             source.queue.put_nowait(number)
         listener = await known.of("it", source).listen(After(last))
@@ -81,7 +81,7 @@ async def test_who_has_heard_all_of_what_is_over_hears_nothing() -> None:
 
 async def test_what_the_source_raises_all_get() -> None:
     """And nothing is left of it."""
-    known = Feeds()
+    known = Feeds(9)
     for _ in range(2):
         with pytest.raises(TaskNotFound):
             await known.of("it", Numbers(error=TaskNotFound("it"))).listen(After())
@@ -92,7 +92,7 @@ async def test_a_feed_ends_when_nobody_has_listened_for_a_while(
 ) -> None:
     """Who comes back before finds it as it was."""
     monkeypatch.setattr(feeds, "LINGER_SECONDS", 0.05)
-    source, known = Numbers(), Feeds()
+    source, known = Numbers(), Feeds(9)
     feed = known.of("it", source)
     first = await feed.listen(After())
     second = await feed.listen(After())
@@ -112,3 +112,22 @@ async def test_a_feed_ends_when_nobody_has_listened_for_a_while(
     assert 1 == source.begun
     assert feed is not known.of("it", Numbers())
     assert 1 == len(known)
+
+
+async def test_what_nobody_listens_to_makes_room() -> None:
+    """The oldest first; what somebody listens to stays."""
+    known = Feeds(2)
+    kept = await known.of("kept", Numbers()).listen(After())
+    left = known.of("left", Numbers())
+    listener = await left.listen(After())
+    assert kept is not None
+    assert listener is not None
+    listener.close()
+    assert left is known.of("left", Numbers())
+
+    await known.of("new", Numbers()).listen(After())
+
+    assert 2 == len(known)
+    async with asyncio.timeout(5):
+        while not left.is_done:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0)
