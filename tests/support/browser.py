@@ -32,6 +32,8 @@ def browser(directory: Path) -> Iterator[webdriver.Chrome]:
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
+        # A click goes where the element was; it must not be scrolling there still.
+        "--force-prefers-reduced-motion",
         "--window-size=1440,1000",
         f"--user-data-dir={directory / 'chromium'}",
     ):
