@@ -51,7 +51,7 @@ with workflow.unsafe.imports_passed_through():
     from orchestrator.models import Begun, Plan, TaskState
     from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, led_by
     from orchestrator.telemetry.logging import get_logger
-    from workflows import failures, options
+    from workflows import failures, options, patches
     from workflows.batch_burial import bury_items, memo_of_item
     from workflows.batch_cancellation import UnderWay, told_before, untried
     from workflows.batch_items import Items
@@ -393,7 +393,7 @@ class TaskBatch:
         if items and (plan := items.plan_of(report.agent)):
             await self._settle(items, plan, report.outcomes)
             if self._batch.coalesced:
-                self._tell()
+                self._tell(recorded=True)
 
     @workflow.signal(name=CANCEL_ITEMS)
     async def cancel_items(self, positions: list[int]) -> None:
@@ -427,7 +427,7 @@ class TaskBatch:
     def _tally(self) -> BatchTally:
         return self._items.tally if self._items else BatchTally()
 
-    def _tell(self, *, ended: bool = False, cut_off: bool = False) -> None:
+    def _tell(self, *, ended: bool = False, cut_off: bool = False, recorded: bool = False) -> None:
         """Say in the Web UI, and in what GET /batches reads, how far the batch has come."""
         tally, parts = self._tally, len(self._batch.starts)
         workflow.set_current_details(
@@ -442,7 +442,7 @@ class TaskBatch:
         since = workflow.now() - self._told_at
         if self._batch.coalesced and not cut_off:
             # Such batches are many, and over in a moment: at their end the results tell.
-            enough = not ended and since > TOLD_SOON_AFTER
+            enough = since > TOLD_AFTER if ended else _is_due(since, recorded=recorded)
         else:
             enough = ended or news >= max(1, tally.total // 100) or since > TOLD_AFTER
         if enough:
@@ -452,6 +452,14 @@ class TaskBatch:
     def _log(self, event: str, **fields: object) -> None:
         if not workflow.unsafe.is_replaying():
             log.info(event, batch_id=self._batch_id, **self._tally.model_dump(), **fields)
+
+
+def _is_due(since: timedelta, *, recorded: bool) -> bool:
+    """Whether what became of coalesced tasks is to show, be it by a chunk or by a record."""
+    if since <= TOLD_SOON_AFTER:
+        return False
+    was_due = since > TOLD_AFTER and not recorded
+    return workflow.patched(patches.COALESCED_TOLD_SOON) or was_due
 
 
 def _all_alone(plan: Plan, positions: tuple[int, ...]) -> ChunkReport:

@@ -16,6 +16,9 @@ from tests.replay.changed_workflow import SleepsFirst
 from workflows.hosting import WORKFLOWS
 
 HISTORIES = sorted(FOLDER.glob("*.json"))
+EARLIER = sorted((FOLDER / "earlier").glob("*.json"))
+"""Recorded by versions that went another way: nobody can record them again, or may change them."""
+ALL = (*HISTORIES, *EARLIER)
 RUNNERS = {"sandboxed": SandboxedWorkflowRunner, "unsandboxed": UnsandboxedWorkflowRunner}
 
 
@@ -25,6 +28,11 @@ def history_of(path: Path) -> WorkflowHistory:
     return WorkflowHistory.from_json(json.loads(text)["workflowId"], text)
 
 
+def name_of(path: Path) -> str:
+    """How a test of a history is called."""
+    return str(path.relative_to(FOLDER).with_suffix(""))
+
+
 async def replay(path: Path, runner: WorkflowRunner, *workflows: type) -> None:
     """Replay one history; raises when the workflow now does something else."""
     replayer = Replayer(workflows=workflows, workflow_runner=runner, data_converter=data_converter)
@@ -32,7 +40,7 @@ async def replay(path: Path, runner: WorkflowRunner, *workflows: type) -> None:
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ALL, ids=name_of)
 async def test_a_recorded_history_replays(path: Path, runner: str) -> None:
     """With the workflows as they are now, in the sandbox and outside it."""
     await replay(path, RUNNERS[runner](), *WORKFLOWS)
@@ -45,16 +53,22 @@ def test_every_scenario_has_its_history(scenario: str) -> None:
 
 
 def test_every_history_has_its_scenario() -> None:
-    """A history that nobody can record again is of no use."""
+    """What the code of today does can be recorded again; what is earlier is kept apart."""
     assert {path_of(name) for name in SCENARIOS} == set(HISTORIES)
 
 
-@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ALL, ids=name_of)
 def test_a_history_shows_nothing_of_the_machine_it_was_recorded_on(path: Path) -> None:
     """Neither where the code lay nor who ran it."""
     text = path.read_text()
     assert [] == [word for word in ("/site-packages/", "/home/", "stackTrace") if word in text]
     assert "@recorder" in text
+
+
+def test_only_courses_that_changed_ask_for_patches() -> None:
+    """Each costs a run two events, which no plain task is to pay."""
+    patched = {path.stem for path in HISTORIES if '"core_patch"' in path.read_text()}
+    assert patched == {"TaskBatch.completed_coalesced_after_retries"}
 
 
 @pytest.mark.parametrize("runner", RUNNERS)

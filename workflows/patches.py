@@ -1,0 +1,8 @@
+"""Names of what workflows do since some version: what began before keeps to its recorded course.
+
+Asking ``workflow.patched`` costs a run two events, once. So ask where the commands differ, and only
+then: never on the way of every task.
+"""
+
+COALESCED_TOLD_SOON = "coalesced-told-soon"
+"""The tally of coalesced tasks shows after a second, and after records; before, after five."""
