@@ -347,12 +347,12 @@ class TaskBatch:
 
     def _call_back(self, items: Items) -> None:
         """Have receivers told of what has ended, beside the rest; one activity at a time."""
-        if not self._calls_back and (ends := items.next_callbacks()):
+        if not self._calls_back and (ends := _next_callbacks(items)):
             self._calls_back = True
             self._begin(self._start_callbacks(items, ends))
 
     async def _call_back_all(self, items: Items) -> None:
-        while ends := items.next_callbacks():
+        while ends := _next_callbacks(items):
             await self._start_callbacks(items, ends)
 
     async def _start_callbacks(self, items: Items, ends: tuple[ItemEnd, ...]) -> None:
@@ -452,6 +452,11 @@ class TaskBatch:
     def _log(self, event: str, **fields: object) -> None:
         if not workflow.unsafe.is_replaying():
             log.info(event, batch_id=self._batch_id, **self._tally.model_dump(), **fields)
+
+
+def _next_callbacks(items: Items) -> tuple[ItemEnd, ...]:
+    ends = items.next_callbacks()
+    return ends if ends and workflow.patched(patches.CALLBACKS) else ()
 
 
 def _is_due(since: timedelta, *, recorded: bool) -> bool:

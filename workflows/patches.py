@@ -4,5 +4,7 @@ Asking ``workflow.patched`` costs a run two events, once. So ask where the comma
 then: never on the way of every task.
 """
 
+CALLBACKS = "callbacks"
+"""Receivers are told of ends; before, a task's ``callback_url`` was only kept."""
 COALESCED_TOLD_SOON = "coalesced-told-soon"
 """The tally of coalesced tasks shows after a second, and after records; before, after five."""

@@ -31,7 +31,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from orchestrator.routing import WORKFLOW_TYPE
     from orchestrator.telemetry.logging import get_logger
-    from workflows import failures, options
+    from workflows import failures, options, patches
     from workflows.agent_calls import Calls, Exhausted
     from workflows.callback import call_back
     from workflows.dead_letter import bury, created_at_of
@@ -69,8 +69,11 @@ class OrchestrateTask:
             return await self._run(task)
         finally:
             if self._state.is_final and self._task and self._task.callback_url:
-                url, runs = str(self._task.callback_url), len(self._task.earlier_runs)
-                await call_back(url, self._recorded(), runs)
+                await self._call_back(self._task, str(self._task.callback_url))
+
+    async def _call_back(self, task: Task, url: str) -> None:
+        if workflow.patched(patches.CALLBACKS):
+            await call_back(url, self._recorded(), len(task.earlier_runs))
 
     async def _run(self, task: Task | None) -> TaskOutcome:
         if not isinstance(task, Task):
