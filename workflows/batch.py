@@ -364,11 +364,12 @@ class TaskBatch:
                 retry_policy=options.PATIENT,
                 summary=f"{len(ends)} callbacks",
             )
-        except FailureError as error:
-            # The batch is cut off, which tells them again; each delivery begins once.
+        except (FailureError, asyncio.CancelledError) as error:
             if not is_cancelled_exception(error):
                 raise
+            # The batch is cut off, which tells them again; each delivery begins once.
             items.tell_again(ends)
+            raise asyncio.CancelledError from error
         finally:
             self._calls_back = False
 

@@ -1,7 +1,7 @@
 """TaskBatch on the real engine with real agents, and what its histories tell."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,15 +68,15 @@ class Told:
         return sorted(position for position, each in self.ends.items() if each is state)
 
 
-def workflows(stage: Stage) -> Any:
-    """A worker for the workflows and what follows the parts of batches."""
+def workflows(stage: Stage, *further: Callable[..., Any]) -> Any:
+    """A worker for the workflows and what follows the parts of batches, and further activities."""
     follower = PartsFollower(stage.client, RPC_SECONDS)
     return workflow_worker(
         stage.client,
         stage.calls,
         PlanResolver(stage.routes),
         GRACE,
-        long_activities=[follower.follow_parts],
+        long_activities=[follower.follow_parts, *further],
     )
 
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from temporalio import activity
+from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import CancelledError
 from temporalio.worker import Worker
@@ -19,6 +19,7 @@ from orchestrator.batches import (
     ItemOutcome,
     item_id,
 )
+from orchestrator.callbacks import START_CALLBACKS, ItemCallbacks
 from orchestrator.dead_letters import dead_letter_id
 from orchestrator.models import TaskState
 from orchestrator.routing import agent_queue
@@ -41,6 +42,7 @@ from tests.workflows.batch_stage import (
     workflows,
 )
 from workflows import batch_burial, batch_lanes, options
+from workflows.batch import TaskBatch
 
 FEW = {"max_connections_per_agent": 3, "slow_start": 0}
 ONE = {"max_connections_per_agent": 1, "slow_start": 0}
@@ -105,10 +107,31 @@ class Lost:
         )
 
 
+class Starts:
+    """What starts callbacks; the first time it does not come to an end."""
+
+    def __init__(self) -> None:
+        self.asked: list[ItemCallbacks] = []
+        self.held = asyncio.Event()
+
+    @activity.defn(name=START_CALLBACKS)
+    async def start_callbacks(self, items: ItemCallbacks) -> None:
+        """Keeps what it is given."""
+        self.asked.append(items)
+        if not self.held.is_set():
+            self.held.set()
+            await asyncio.Event().wait()
+
+
 def reluctant(call: Call) -> Reply:
     """The first completes, the second is to come again in a minute, the others hang."""
     kinds = {0: Reply(), 1: Reply(status=503, headers={"Retry-After": "60"})}
     return kinds.get(call.body["n"], Reply(hang=True))
+
+
+def again_or_never(call: Call) -> Reply:
+    """The first is to come again, the second hangs."""
+    return Reply(status=503) if call.body["n"] == 0 else Reply(hang=True)
 
 
 async def hanging(agent: Agent) -> Call:
@@ -207,6 +230,31 @@ async def test_what_failed_before_a_batch_was_cancelled_is_kept(
     assert list(range(40)) == sorted(found.dead)
     assert [WorkflowExecutionStatus.RUNNING] * 40 == [each.status for each in letters]
     assert BatchTally(total=40, failed=40) == await told_tally(handle)
+
+
+async def test_a_batch_is_cancelled_while_receivers_are_told_at_the_end_of_a_run(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No further run goes on with what is left, and the receivers are told again."""
+    monkeypatch.setattr(batch_lanes, "CHUNK_ITEMS", 1)
+    monkeypatch.setattr(batch_lanes, "CHUNKS_OF_AGENT", 2)
+    monkeypatch.setattr(
+        TaskBatch, "_is_full", lambda _, __: workflow.info().get_current_history_length() > 5
+    )
+    starts, agent = Starts(), Agent(decide=again_or_never)
+    async with idle(client, agent) as stage, workflows(stage, starts.start_callbacks):
+        tasks = numbered(stage, 3)
+        tasks[0]["callback_url"] = "https://receiver.example/"
+        async with stage.worker():
+            handle = await start(stage, tasks)
+            await recorded(handle, "activity_task_completed_event_attributes")
+            await handle.signal(CANCEL_ITEMS, [0])
+            agent.release()
+            await asyncio.wait_for(starts.held.wait(), WAIT_SECONDS)
+            await handle.cancel()
+            await cancelled(handle)
+    assert BatchTally(total=3, completed=1, cancelled=2) == await told_tally(handle)
+    assert [[0], [0]] == [[end.position for end in each.ends] for each in starts.asked]
 
 
 async def test_items_that_are_cancelled_at_the_very_start_are_not_begun(client: Client) -> None:
