@@ -81,9 +81,12 @@ class RabbitPublisher:
             await self._leave()
             try:
                 return await self._connect()
-            except rabbit.TROUBLES as error:
+            except BaseException as error:
+                # Whoever waits for it may also be cut off: no half of a connection may stay.
                 await self._leave()
-                raise rabbit.unavailable(error, self._settings.events_exchange) from None
+                if isinstance(error, rabbit.TROUBLES):
+                    raise rabbit.unavailable(error, self._settings.events_exchange) from None
+                raise
 
     async def _connect(self) -> tuple[AbstractExchange, AbstractChannel]:
         settings = self._settings
@@ -93,13 +96,13 @@ class RabbitPublisher:
         name = settings.events_exchange
         if settings.declare_queues:
             kind = aio_pika.ExchangeType.TOPIC
-            self._exchange = await channel.declare_exchange(name, kind, durable=True)
+            exchange = await channel.declare_exchange(name, kind, durable=True)
         else:
-            self._exchange = await channel.get_exchange(name)
+            exchange = await channel.get_exchange(name)
         # Only a reply's queue has to be there.
         replies = await connection.channel(on_return_raises=True)
-        self._channels = (channel, replies)
-        return self._exchange, replies
+        self._exchange, self._channels = exchange, (channel, replies)
+        return exchange, replies
 
     async def _leave(self) -> None:
         self._exchange, self._channels = None, ()
