@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from pydantic_core import to_json
@@ -24,6 +25,9 @@ from orchestrator.telemetry.logging import get_logger
 
 BLOCK_MILLISECONDS = 1000
 POISON_STATUS = 500
+UNREADABLE_STATUS = 400
+_PRIORITY_DIGITS = 20
+"""More say no more, and of thousands no number can be made."""
 
 log = get_logger(__name__)
 
@@ -137,7 +141,7 @@ class RedisIngest:
     async def _settle(self, delivery: "_RedisDelivery") -> None:
         """One message, from here to its acknowledgement."""
         try:
-            await settle(delivery, self._take)
+            await settle(delivery, self._take if delivery.unreadable is None else delivery.refuse)
         except TROUBLES as error:
             # It is pending, and will be taken over like that of a dead consumer.
             log.warning("message_not_settled", message_id=delivery.message.id, error=str(error))
@@ -154,7 +158,18 @@ class _RedisDelivery:
         self._consumer = consumer
         self._entry_id = entry_id
         self._fields = fields
-        self.message = _message(settings.queue, entry_id, fields)
+        self.message = _bare_message(settings.queue, entry_id, fields)
+        self.unreadable: MessageRefused | None = None
+        try:
+            self.message = _message(settings.queue, entry_id, fields)
+        except ValueError as error:
+            text = f"The fields of the entry cannot be read: {error}"
+            self.unreadable = MessageRefused(UNREADABLE_STATUS, text)
+
+    async def refuse(self, _: Message) -> None:
+        """Take no task from an entry that cannot be read."""
+        assert self.unreadable is not None  # noqa: S101 - asked before
+        raise self.unreadable
 
     async def done(self) -> None:
         """Acknowledge, and take it out of the stream, which thus holds what is yet to be done."""
@@ -195,23 +210,36 @@ class _RedisDelivery:
             await pipe.execute()
 
 
+def _bare_message(stream: str, entry_id: bytes, fields: Fields) -> Message:
+    """The entry as it is, with its place as its id."""
+    return Message(body=fields.get(b"body", b""), id=f"{stream}:{_text(entry_id)}")
+
+
 def _message(stream: str, entry_id: bytes, fields: Fields) -> Message:
-    """What our side needs of the entry; without a ``message_id`` its place is its id."""
+    """What our side needs of the entry; without a ``message_id`` its place is its id.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
     known = {_text(name): _text(value) for name, value in fields.items() if name != b"body"}
-    priority = known.get("priority", "")
+    bare = _bare_message(stream, entry_id, fields)
     reply_to = known.get("reply_to", "")[:255]
-    return Message(
-        body=fields.get(b"body", b""),
-        id=known.get("message_id") or f"{stream}:{_text(entry_id)}",
+    return replace(
+        bare,
+        id=known.get("message_id") or bare.id,
         content_type=known.get("content_type"),
-        priority=min(int(priority), MAX_PRIORITY)
-        if priority.isdecimal() and int(priority) > 0
-        else None,
+        priority=_priority(known.get("priority", "")),
         reply=ReplyTo(to=reply_to, correlation_id=known.get("correlation_id", "")[:255] or None)
         if reply_to
         else None,
         traceparent=known.get("traceparent"),
     )
+
+
+def _priority(text: str) -> int | None:
+    """1 to 5, more is 5; None for anything else."""
+    number = int(text[:_PRIORITY_DIGITS]) if text.isdecimal() else 0
+    return min(number, MAX_PRIORITY) or None
 
 
 def _text(value: bytes | str) -> str:
