@@ -87,14 +87,34 @@ def settle() -> None:
 
 @asynccontextmanager
 async def in_background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Have these go on beside the block, until it ends."""
-    going = [asyncio.create_task(work) for work in works]
+    """Have these go on beside the block, until it ends.
+
+    One that breaks stops the process as SIGTERM does: better started again than without it.
+
+    Raises:
+        StartupError: one has broken.
+    """
+    going = [asyncio.create_task(_told_of(work)) for work in works]
     try:
         yield
     finally:
         for task in going:
             task.cancel()
-        await asyncio.gather(*going, return_exceptions=True)
+        ends = await asyncio.gather(*going, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, StartupError):
+            raise end
+
+
+async def _told_of(work: Coroutine[Any, Any, None]) -> None:
+    """The work; where it breaks the log and the process hear of it."""
+    try:
+        await work
+    except Exception as error:
+        name = getattr(work, "__qualname__", "a work")
+        log.exception("background_work_broke", work=name)
+        signal.raise_signal(signal.SIGTERM)
+        raise StartupError(f"{name} has broken, see the log: {error!r}") from error
 
 
 class Closeable(Protocol):
