@@ -157,7 +157,7 @@ async def _work(settings: Settings, stop: asyncio.Event, spans: "Spans | None") 
             stopping.cancel()
             await asyncio.gather(*(each.shutdown() for each in workers))
             ends = await asyncio.gather(*running, return_exceptions=True)
-            await close_all(transport, shared, publisher)
+            await close_all(transport, shared, outbox, publisher)
     for end in ends:
         if isinstance(end, BaseException):
             raise StartupError(f"The engine refused this worker: {end}") from end

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
@@ -74,8 +74,6 @@ class _Try:
     lease: Lease | None = None
     answer_id: str | None = None
     """Set where the agent may answer later."""
-    telling: set[asyncio.Task[None]] = field(default_factory=set)
-    """What is being told to the broker meanwhile."""
 
     def ended(self, outcome: str, status: int | None = None, error: str | None = None) -> Attempt:
         """The attempt as the engine keeps it."""
@@ -135,9 +133,6 @@ class AgentCalls:
         except Exception:
             log.exception("attempt_broke", task_id=call.task_id, agent=call.agent)
             raise
-        finally:
-            if current.telling:
-                await asyncio.wait(current.telling)
         return _reply(current, response)
 
     def _tell(self, current: _Try, kind: EventType, **data: object) -> None:
@@ -155,7 +150,7 @@ class AgentCalls:
             number=current.course.number,
             traceparent=call.traceparent,
         )
-        current.telling.add(asyncio.create_task(self._outbox.tell(News(events=(event,)))))
+        self._outbox.tell(News(events=(event,)))
 
     async def _send(self, current: _Try) -> AgentResponse:
         call, course = current.call, current.course

@@ -119,7 +119,6 @@ class Course:
         self._until = self._since + BEGIN_SECONDS
         self._pace = asyncio.Lock()
         self._all_begun = asyncio.Event()
-        self._telling: set[asyncio.Task[None]] = set()
 
     @property
     def rest(self) -> tuple[int, ...]:
@@ -139,11 +138,6 @@ class Course:
         for position in (*self._ledger.withdraw(unwanted), *(each[0] for each in dropped)):
             self._cancelled(position)
 
-    async def told(self) -> None:
-        """Wait until the broker, or the engine, has what was told of the attempts."""
-        if self._telling:
-            await asyncio.wait(self._telling)
-
     def _tell(self, kind: EventType, position: int, data: dict[str, Any]) -> None:
         """Tell the broker of an attempt, beside the call."""
         outbox, chunk = self._means.outbox, self._chunk
@@ -159,9 +153,7 @@ class Course:
             number=self._number,
             traceparent=chunk.traceparent,
         )
-        telling = asyncio.create_task(outbox.tell(News(events=(event,))))
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
+        outbox.tell(News(events=(event,)))
 
     async def run(self) -> None:
         """Make the calls, in the slot of this activity and in as many others as are free."""

@@ -63,7 +63,6 @@ class ChunkCalls:
             async with _heartbeats(ledger, early=chunk.paid):
                 await cancellable.run()
                 await ledger.flush()
-                await course.told()
         except asyncio.CancelledError:
             await ledger.flush()
             if cancellable.everything:

@@ -119,7 +119,7 @@ async def open_services(
     finally:
         await worker.shutdown()
         await asyncio.gather(running, return_exceptions=True)
-        await close_all(transport, shared, publisher)
+        await close_all(transport, shared, outbox, publisher)
     if error := running.exception():
         raise StartupError(f"The engine refused the API's workflow worker: {error}") from error
 

@@ -26,6 +26,11 @@ REST_SECONDS = 5.0
 MOST_BYTES = 1_000_000
 """Of one workflow's input; what is larger has one of its own."""
 
+MOST_UNTOLD = 10_000
+"""What is told beside other work and under way; more than that is lost."""
+DRAIN_SECONDS = 5.0
+"""How long a process that ends waits for what is under way."""
+
 HandOver = Callable[[News], Awaitable[None]]
 
 log = get_logger(__name__)
@@ -46,6 +51,7 @@ class Outbox:
         self._rests_until = float("-inf")
         self._waiting: list[tuple[News, int, asyncio.Future[None]]] = []
         self._handing: asyncio.Task[None] | None = None
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def send(self, news: News) -> None:
         """Returns once broker or engine have it.
@@ -56,12 +62,31 @@ class Outbox:
         if not await self._published(news):
             await self._handed_over(news)
 
-    async def tell(self, news: News) -> None:
-        """Send what is told beside some work, which must not fail for it."""
+    def tell(self, news: News) -> None:
+        """Send what is told beside some work, which neither waits nor fails for it."""
+        if len(self._telling) >= MOST_UNTOLD:
+            log.error("events_lost", types=_types(news), reason="too many are under way")
+            return
+        telling = asyncio.create_task(self._tell(news))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
+    async def _tell(self, news: News) -> None:
         try:
             await self.send(news)
         except Exception:
-            log.exception("events_lost", types=[each.type for each in news.events])
+            log.exception("events_lost", types=_types(news))
+
+    async def close(self) -> None:
+        """Wait for what is under way, but not for long; the publisher is closed by its owner."""
+        if not self._telling:
+            return
+        _, late = await asyncio.wait(self._telling, timeout=DRAIN_SECONDS)
+        for each in late:
+            each.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        if late:
+            log.error("events_lost", count=len(late), reason="the process ends")
 
     async def _published(self, news: News) -> bool:
         if self._publisher is None or self._clock() < self._rests_until:
@@ -101,6 +126,10 @@ class Outbox:
             else:
                 for each in together:
                     each.set_result(None)
+
+
+def _types(news: News) -> list[str]:
+    return [each.type for each in news.events]
 
 
 def by_workflow(client: Client, rpc_timeout: float) -> HandOver:

@@ -18,6 +18,7 @@ from orchestrator.batches import UNWANTED, Chunk, ChunkReport, ItemOutcome, Unwa
 from orchestrator.buckets import Buckets
 from orchestrator.config import Settings
 from orchestrator.limits import RateLimits
+from orchestrator.messaging.outbox import Outbox
 from orchestrator.resilience.balancer import RoundRobin
 from orchestrator.resilience.member import PoolPolicy
 from orchestrator.resilience.pool import Pool, Pools
@@ -125,6 +126,7 @@ async def chunking(
     headers: Mapping[str, str] | None = None,
     chance: float = 0.5,
     grace_seconds: float = 30,
+    outbox: Outbox | None = None,
 ) -> AsyncIterator[Chunker]:
     """Chunks of the tests' agent, which has an instance at each URL, and perhaps a rate limit."""
     transport = HttpTransport(MAX_RESULT_BYTES)
@@ -140,6 +142,7 @@ async def chunking(
         buckets,
         lambda: chance,
         grace_seconds,
+        outbox=outbox,
     )
     try:
         yield Chunker(ChunkCalls(means), pool, buckets, limits)

@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.call_agent import AgentCalls
+from orchestrator.messaging.outbox import Outbox
 from orchestrator.models import AgentCall, AgentReply, CallFailure, Progress
 from orchestrator.resilience.balancer import RoundRobin
 from orchestrator.resilience.breaker_policy import BreakerPolicy
@@ -120,6 +121,7 @@ async def calling(
     chance: float = NEUTRAL_CHANCE,
     policy: PoolPolicy = PATIENT,
     clock: Callable[[], float] = time.monotonic,
+    outbox: Outbox | None = None,
 ) -> AsyncIterator[Caller]:
     """A caller of the tests' agent, which has an instance at each URL.
 
@@ -127,7 +129,9 @@ async def calling(
     """
     transport = HttpTransport(MAX_RESULT_BYTES)
     pool = Pool(AGENT, [(url, 1) for url in urls], RoundRobin(), policy, clock)
-    calls = AgentCalls(Pools({AGENT: pool}), transport, headers or {}, lambda: chance)
+    calls = AgentCalls(
+        Pools({AGENT: pool}), transport, headers or {}, lambda: chance, outbox=outbox
+    )
     try:
         yield Caller(calls, pool)
     finally:

@@ -4,8 +4,10 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.errors import BrokerUnavailable, EngineUnavailable
+from orchestrator.messaging import outbox as outboxes
 from orchestrator.messaging.events import Event, EventType, News
 from orchestrator.messaging.outbox import REST_SECONDS, Outbox
 
@@ -103,3 +105,67 @@ async def test_who_tells_hears_when_nobody_has_it() -> None:
     engine.away = False
     await outbox.send(news(1))
     assert [["task-1"]] == engine.kept
+
+
+class Slow(Broker):
+    """Confirms once it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = asyncio.Event()
+
+    async def publish(self, sent: News) -> None:
+        """Take it then."""
+        await self.may.wait()
+        await super().publish(sent)
+
+
+async def test_who_closes_waits_for_what_is_told() -> None:
+    """Who tells it does not."""
+    broker = Slow()
+    outbox = Outbox(broker, Engine().keep)
+    outbox.tell(news(1))
+    closing = asyncio.create_task(outbox.close())
+    await asyncio.sleep(0)
+    assert ([], False) == (broker.sent, closing.done())
+    broker.may.set()
+    await closing
+    assert ["task-1"] == broker.sent
+
+
+async def test_who_closes_does_not_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What neither broker nor engine has by then is lost, and the log says how many."""
+    monkeypatch.setattr(outboxes, "DRAIN_SECONDS", 0.01)
+    outbox = Outbox(Slow(), Engine().keep)
+    outbox.tell(news(1))
+    outbox.tell(news(2))
+    with capture_logs() as lines:
+        await outbox.close()
+    assert [("events_lost", 2)] == [(line["event"], line["count"]) for line in lines]
+
+
+async def test_only_so_many_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory has its bound, too; the log names what is lost."""
+    monkeypatch.setattr(outboxes, "MOST_UNTOLD", 1)
+    broker = Slow()
+    outbox = Outbox(broker, Engine().keep)
+    with capture_logs() as lines:
+        outbox.tell(news(1))
+        outbox.tell(news(2))
+    broker.may.set()
+    await outbox.close()
+    outbox.tell(news(3))
+    await outbox.close()
+    assert ["task-1", "task-3"] == broker.sent
+    assert [("events_lost", ["task.queued"])] == [(each["event"], each["types"]) for each in lines]
+
+
+async def test_what_nobody_takes_is_lost_and_logged() -> None:
+    """Without harm to whoever told it."""
+    engine = Engine()
+    engine.away = True
+    outbox = Outbox(None, engine.keep)
+    with capture_logs() as lines:
+        outbox.tell(news(1))
+        await outbox.close()
+    assert ["events_lost"] == [line["event"] for line in lines]
