@@ -123,23 +123,47 @@ class RabbitIngest:
 
     async def _session(self, opened: Callable[[], None]) -> None:
         async with rabbit_connection(self._settings, "orchestrator ingest") as connection:
+            lost, in_hand = asyncio.Event(), set[asyncio.Task[None]]()
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    reading = await connection.channel(publisher_confirms=False)
-                    writing = await connection.channel(on_return_raises=True)
-                    await declare_queues(writing, self._settings)
-                    await self._consume(reading, writing, lost := asyncio.Event())
-            except CONNECTION_EXCEPTIONS as error:
-                raise unavailable(error, self._settings.queue) from None
-            opened()
-            await lost.wait()
-            raise BrokerUnavailable("RabbitMQ has ended the connection or the consumer")
+                await self._open(connection, lost, in_hand)
+                opened()
+                await lost.wait()
+                raise BrokerUnavailable("RabbitMQ has ended the connection or the consumer")
+            finally:
+                # What it held RabbitMQ hands out again: nobody else may go on with it.
+                lost.set()
+                for each in in_hand:
+                    each.cancel()
+                await asyncio.gather(*in_hand, return_exceptions=True)
+
+    async def _open(
+        self, connection: AbstractConnection, lost: asyncio.Event, in_hand: set[asyncio.Task[None]]
+    ) -> None:
+        """Begin to take messages; their work is ``in_hand`` until they are settled."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                reading = await connection.channel(publisher_confirms=False)
+                writing = await connection.channel(on_return_raises=True)
+                await declare_queues(writing, self._settings)
+                await self._consume(reading, writing, lost, in_hand)
+        except CONNECTION_EXCEPTIONS as error:
+            raise unavailable(error, self._settings.queue) from None
 
     async def _consume(
-        self, reading: AbstractChannel, writing: AbstractChannel, lost: asyncio.Event
+        self,
+        reading: AbstractChannel,
+        writing: AbstractChannel,
+        lost: asyncio.Event,
+        in_hand: set[asyncio.Task[None]],
     ) -> None:
         def over(*_: object) -> None:
             lost.set()
+
+        async def begin(message: AbstractIncomingMessage) -> None:
+            if not lost.is_set():
+                working = asyncio.create_task(self._settle(message, writing))
+                in_hand.add(working)
+                working.add_done_callback(in_hand.discard)
 
         reading.close_callbacks.add(over)
         # An error of one publication closes its channel, and the dead letters need it.
@@ -148,7 +172,7 @@ class RabbitIngest:
         queue = await reading.get_queue(self._settings.queue)
         underlay = await reading.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(over)
-        await queue.consume(lambda message: self._settle(message, writing))
+        await queue.consume(begin)
 
     async def _settle(self, incoming: AbstractIncomingMessage, writing: AbstractChannel) -> None:
         """One message, from here to its acknowledgement."""
