@@ -83,11 +83,11 @@ def callback_of(url: str, status: TaskStatus, earlier_runs: int = 0) -> Callback
         url=url,
         event=f"task.{status.status}",
         at=status.updated_at,
-        data=_data(status),
+        data=data_of(status),
     )
 
 
-def _data(status: TaskStatus) -> dict[str, Any]:
+def data_of(status: TaskStatus) -> dict[str, Any]:
     """The status in JSON's terms; a result that is too large for the engine is left out."""
     # A result takes more room in a status than it took alone.
     if len(status.model_dump_json()) > MAX_DATA_BYTES:

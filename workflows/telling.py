@@ -10,26 +10,28 @@ from contextlib import suppress
 from typing import Any
 
 from temporalio import workflow
+from temporalio.exceptions import FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities.publish_events import EventPublisher
+    from orchestrator.callbacks import data_of
+    from orchestrator.errors import PayloadTooLarge
     from orchestrator.messaging.events import ENDS, UNTOLD, Answer, Event, EventType, News
     from orchestrator.models import Plan, Task, TaskState, TaskStatus
+    from orchestrator.telemetry.logging import get_logger
     from workflows import options
+
+log = get_logger(__name__)
 
 
 async def tell(news: News) -> None:
-    """Send it, and outlive a cancellation meanwhile: what has happened has happened."""
+    """Send it, and outlive a cancellation meanwhile: what has happened has happened.
+
+    Nor does it change by news that cannot be sent: those are lost, and logged.
+    """
     if not news.events and not news.answers:
         return
-    telling = asyncio.create_task(
-        workflow.execute_local_activity_method(
-            EventPublisher.tell,
-            news,
-            start_to_close_timeout=options.TELL_TIMEOUT,
-            retry_policy=options.PATIENT,
-        )
-    )
+    telling = asyncio.create_task(_send(news))
     cut_off = False
     while not telling.done():
         try:
@@ -40,6 +42,20 @@ async def tell(news: News) -> None:
         telling.result()
     if cut_off:
         raise asyncio.CancelledError
+
+
+async def _send(news: News) -> None:
+    try:
+        await workflow.execute_local_activity_method(
+            EventPublisher.tell,
+            news,
+            start_to_close_timeout=options.TELL_TIMEOUT,
+            retry_policy=options.PATIENT,
+        )
+    except (FailureError, PayloadTooLarge) as error:
+        if not workflow.unsafe.is_replaying():
+            types = [each.type for each in news.events]
+            log.warning("events_lost", types=types, replies=len(news.answers), reason=str(error))
 
 
 def queued(task: Task, plan: Plan) -> News:
@@ -53,7 +69,7 @@ def queued(task: Task, plan: Plan) -> News:
 def ended(task: Task, plan: Plan, status: TaskStatus) -> News:
     """The task has ended so: its event, that of its dead letter, and who waits for the result."""
     agent = status.agent or plan.agent
-    whole = status.model_dump(mode="json")
+    whole = data_of(status)
     told = {name: value for name, value in whole.items() if name not in UNTOLD}
     kinds = [ENDS[status.status]]
     if status.status is TaskState.FAILED and status.dead_letter:

@@ -18,6 +18,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.call_agent import refuse_needless
 from activities.progress import Course
+from activities.publish_events import EventPublisher
 from activities.resolve_plan import PlanResolver
 from orchestrator.config import Agent, Instance, Rule, Settings
 from orchestrator.models import AgentCall, AgentReply, Attempt
@@ -159,7 +160,12 @@ class Calls:
 
 @asynccontextmanager
 async def hosted(
-    client: Client, calls: Calls, *, agent_worker: bool = True, sandboxed: bool = True
+    client: Client,
+    calls: Calls,
+    *,
+    agent_worker: bool = True,
+    sandboxed: bool = True,
+    events: EventPublisher | None = None,
 ) -> AsyncIterator[None]:
     """Workers for the workflow queue and, if wanted, for the agent's.
 
@@ -171,7 +177,11 @@ async def hosted(
                 client,
                 task_queue=WORKFLOW_QUEUE,
                 workflows=WORKFLOWS,
-                activities=[calls.call_agent, PlanResolver(Routes(SETTINGS)).resolve_plan],
+                activities=[
+                    calls.call_agent,
+                    PlanResolver(Routes(SETTINGS)).resolve_plan,
+                    *([events.tell] if events else []),
+                ],
                 no_remote_activities=True,
                 workflow_runner=SandboxedWorkflowRunner()
                 if sandboxed
