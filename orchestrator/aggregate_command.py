@@ -14,9 +14,16 @@ from orchestrator.aggregates import (
     OnMet,
     Simple,
 )
-from orchestrator.api_command import Api, Id, Seconds, api_command, patience_of, wait_option
-from orchestrator.client import StillOpen
-from orchestrator.display import Column, print_fields, print_json, print_rows, tell
+from orchestrator.api_command import (
+    Api,
+    Id,
+    Seconds,
+    api_command,
+    goes_on,
+    patience_of,
+    wait_option,
+)
+from orchestrator.display import Column, print_fields, print_json, print_rows
 from orchestrator.exits import Exit
 
 _ENDS = (
@@ -102,12 +109,9 @@ def _ids(given: tuple[str, ...]) -> list[str]:
 
 
 def _waited(api: Api, aggregate_id: str, seconds: float | None) -> AggregateStatus:
-    try:
-        with api.client(patient=True) as client:
-            return client.wait_aggregate(aggregate_id, timeout=seconds)
-    except (KeyboardInterrupt, StillOpen):
-        tell(f"It goes on; look at it with: orchestrator aggregate --id {aggregate_id}")
-        raise
+    how = f"It goes on; look at it with: orchestrator aggregate --id {aggregate_id}"
+    with goes_on(how), api.client(patient=True) as client:
+        return client.wait_aggregate(aggregate_id, timeout=seconds)
 
 
 def _finish(status: AggregateStatus, *, as_json: bool) -> None:

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from orchestrator.cli import config_option, plain_errors, settings_of
-from orchestrator.client import ApiError, ClientError, OrchestratorClient
+from orchestrator.client import ApiError, ClientError, OrchestratorClient, StillOpen
 from orchestrator.client.connection import DEFAULT_RETRY_SECONDS
 from orchestrator.config import Settings
 from orchestrator.display import tell
@@ -232,6 +233,16 @@ def plain_ends(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError(str(error)) from None
 
     return wrapped
+
+
+@contextmanager
+def goes_on(words: str) -> Iterator[None]:
+    """Around a wait, and what announces it: say how to look at what goes on without it."""
+    try:
+        yield
+    except (KeyboardInterrupt, StillOpen):
+        tell(words)
+        raise
 
 
 def user() -> str:

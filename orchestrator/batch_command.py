@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from orchestrator.api_command import FOREVER, Api, Id, Seconds, api_command
+from orchestrator.api_command import FOREVER, Api, Id, Seconds, api_command, goes_on
 from orchestrator.batch_lines import Lines, read_lines
 from orchestrator.batches import BadItem, BatchRehearsal, BatchStatus
 from orchestrator.client import InvalidRequest, OrchestratorClient, StillOpen
@@ -144,12 +144,9 @@ def _rehearse(answer: BatchRehearsal, lines: Lines, as_json: bool) -> None:  # n
 
 
 def _waited(api: Api, batch_id: str, seconds: float) -> BatchStatus:
-    try:
-        with api.client(patient=True) as client, _bar() as bar:
-            return _followed(client, batch_id, seconds, bar)
-    except (KeyboardInterrupt, StillOpen):
-        tell(f"The batch goes on; follow it with: orchestrator batch --id {batch_id}")
-        raise
+    how = f"The batch goes on; follow it with: orchestrator batch --id {batch_id}"
+    with goes_on(how), api.client(patient=True) as client, _bar() as bar:
+        return _followed(client, batch_id, seconds, bar)
 
 
 def _bar() -> Progress:

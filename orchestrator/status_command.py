@@ -7,7 +7,15 @@ from typing import Any, NoReturn
 
 import click
 
-from orchestrator.api_command import FOREVER, Api, Id, api_command, patience_of, wait_option
+from orchestrator.api_command import (
+    FOREVER,
+    Api,
+    Id,
+    api_command,
+    goes_on,
+    patience_of,
+    wait_option,
+)
 from orchestrator.client import StillOpen
 from orchestrator.display import (
     Column,
@@ -58,18 +66,17 @@ def command(api: Api, task_id: str, watch: bool, wait: float | None, as_json: bo
     end_with(status, as_json=as_json)
 
 
-def wait_for(api: Api, task_id: str, seconds: float | None) -> TaskStatus:
-    """A task's final status.
+def wait_for(api: Api, task_id: str, seconds: float | None, announced: str = "") -> TaskStatus:
+    """A task's final status; what is ``announced`` is said before.
 
     Raises:
         ClientError: StillOpen after so many seconds, or what else the API says.
     """
-    try:
+    with goes_on(f"The task goes on; look at it with: orchestrator status {task_id}"):
+        if announced:
+            tell(announced)
         with api.client(patient=True) as client:
             return client.wait(task_id, timeout=seconds)
-    except (KeyboardInterrupt, StillOpen):
-        tell(f"The task goes on; look at it with: orchestrator status {task_id}")
-        raise
 
 
 def end_with(status: TaskStatus, *, as_json: bool) -> NoReturn:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from orchestrator.api_command import Api, Document, Seconds, api_command, patience_of, wait_option
-from orchestrator.display import print_fields, print_json, tell
+from orchestrator.display import print_fields, print_json
 from orchestrator.exits import Exit, code_of_status
 from orchestrator.models import MAX_PRIORITY, MIN_PRIORITY, DryRun, TaskStatus
 from orchestrator.status_command import end_with, wait_for
@@ -63,8 +63,8 @@ def _task(payload: Mapping[str, Any] | None, **fields: Any) -> dict[str, Any]:
 
 def _waited(api: Api, task_id: str, wait: float) -> TaskStatus:
     # Said to programs too: who ends this command by force must know the task that goes on.
-    tell(f"Task {task_id} is accepted; waiting for its end")
-    return wait_for(api, task_id, patience_of(wait))
+    announced = f"Task {task_id} is accepted; waiting for its end"
+    return wait_for(api, task_id, patience_of(wait), announced)
 
 
 def _show(answer: DryRun, *, as_json: bool) -> None:
