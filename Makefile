@@ -47,7 +47,7 @@ test-ui: install-dev  ## the dashboard in headless Chromium (part of `make test`
 	$(BIN)/python -m pytest tests/ui
 
 screenshots: install-dev  ## take the pictures of docs/dashboard anew
-	$(BIN)/python -m tests.ui.screenshots docs/dashboard
+	$(BIN)/python -m tests.ui.screenshots
 
 format: install-dev  ## put the code into the house format
 	$(BIN)/ruff format .

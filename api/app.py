@@ -20,6 +20,7 @@ from api import (
     events,
     overview,
     tasks,
+    traffic,
 )
 from api.collector import OverviewCollector
 from api.dependencies import Services
@@ -64,5 +65,6 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(overview.router)
     app.include_router(agents.router)
     app.include_router(dashboard.router)
+    app.include_router(traffic.router)
     app.include_router(asyncapi.router)
     return app

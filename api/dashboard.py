@@ -1,103 +1,117 @@
-"""The dashboard at ``/``: static files for the browser, which asks the API for everything else."""
+"""The dashboard at /: static files, which speak to the API as any other client does."""
 
 import hashlib
-import mimetypes
+import re
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request
-from pydantic_core import to_json
+from fastapi import APIRouter, Request
+from pydantic import Field
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.dependencies import ServicesDependency
 from orchestrator import __version__
-from orchestrator.config import Settings
+from orchestrator.models import Model
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter()
 
-_FOLDER = Path(__file__).parent / "static"
+_FILES = Path(__file__).parent / "static"
 _PAGE = "index.html"
-_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        *(f"{kind}-src 'self'" for kind in ("script", "style", "connect", "img")),
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
-    # The browser asks each time whether its copy is the current one.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    # Kept, but asked for each time: a new version is seen at once, and the old one costs a 304.
     "Cache-Control": "no-cache",
 }
 
 
+class Engine(Model):
+    """The engine as people see it."""
+
+    namespace: str
+    ui_url: str | None = Field(description="Its Web UI; null where nobody has said")
+
+
+class Index(Model):
+    """What there is here."""
+
+    name: str
+    version: str
+    docs: str = "/docs"
+    openapi: str = "/openapi.json"
+    health: str = "/health"
+    metrics: str = "/metrics"
+    temporal: Engine
+
+
 @dataclass(frozen=True)
-class Asset:
-    """A file of the dashboard, read once."""
-
+class _File:
     content: bytes
-    media_type: str
-    tag: str
-
-    @classmethod
-    def read(cls, path: Path) -> "Asset":
-        """The file's content with its type and ETag."""
-        content = path.read_bytes()
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        return cls(content, kind, f'"{hashlib.sha256(content).hexdigest()[:20]}"')
-
-    def answer(self, request: Request) -> Response:
-        """The file, or 304 where the browser has it."""
-        headers = {**_HEADERS, "ETag": self.tag}
-        if self.tag in request.headers.get("if-none-match", ""):
-            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-        return Response(self.content, headers=headers, media_type=self.media_type)
+    kind: str
+    etag: str
 
 
-_ASSETS = {path.name: Asset.read(path) for path in _FOLDER.iterdir() if path.is_file()}
+@cache
+def _files() -> dict[str, _File]:
+    """All files of the dashboard by name; nothing else can be asked for."""
+    return {path.name: _read(path) for path in _FILES.iterdir() if path.suffix in _TYPES}
 
 
-@router.get("/")
-async def index(request: Request) -> Response:
-    """The dashboard; the way to the other pages as JSON where the client takes no HTML."""
+def _read(path: Path) -> _File:
+    content = path.read_bytes()
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    return _File(content, _TYPES[path.suffix], etag)
+
+
+@router.get(
+    "/",
+    tags=["overview"],
+    response_model=Index,
+    summary="The dashboard",
+    responses={200: {"description": "The page; for Accept: application/json what there is here"}},
+)
+async def index(request: Request, services: ServicesDependency) -> Response:
+    """A page for browsers; for programs that ask for JSON, where to go."""
     accept = request.headers.get("accept", "")
-    if "application/json" in accept and "text/html" not in accept:
-        links = {"name": "Orchestration Agent", "version": __version__, "docs": "/docs"}
-        return Response(
-            to_json(links | {"openapi": "/openapi.json"}), media_type="application/json"
-        )
-    return _ASSETS[_PAGE].answer(request)
+    vary = {"Vary": "Accept"}
+    if "application/json" not in accept or "text/html" in accept:
+        return _answer(request, _files()[_PAGE], vary)
+    temporal = services.settings.temporal
+    found = Index(
+        name=services.settings.agent.name,
+        version=__version__,
+        temporal=Engine(namespace=temporal.namespace, ui_url=temporal.web_ui),
+    )
+    headers = vary | {"Cache-Control": "no-store"}
+    return Response(found.model_dump_json(), headers=headers, media_type="application/json")
 
 
-@router.get("/dashboard/settings")
-async def settings(services: ServicesDependency) -> Response:
-    """What the page needs to know: the version, and where the engine's Web UI is."""
-    return Response(to_json(page_settings(services.settings)), media_type="application/json")
-
-
-@router.get("/dashboard/{name}")
-async def asset(name: str, request: Request) -> Response:
+@router.get("/dashboard/{name}", include_in_schema=False)
+async def file(name: str, request: Request) -> Response:
     """A file of the dashboard."""
-    if name not in _ASSETS:
-        raise HTTPException(HTTPStatus.NOT_FOUND, f"The dashboard has no file '{name}'")
-    return _ASSETS[name].answer(request)
+    if name not in _files():
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    return _answer(request, _files()[name])
 
 
-def page_settings(settings: Settings) -> dict[str, Any]:
-    """``temporal_ui`` is null where no Web UI is known."""
-    temporal = settings.temporal
-    web_ui = temporal.ui_url
-    if web_ui is None and temporal.is_embedded:
-        web_ui = f"http://127.0.0.1:{temporal.embedded.ui_port}"
-    return {
-        "version": __version__,
-        "temporal_ui": web_ui and web_ui.rstrip("/"),
-        "namespace": temporal.namespace,
-    }
+def _answer(request: Request, found: _File, headers: dict[str, str] | None = None) -> Response:
+    headers = _HEADERS | {"ETag": found.etag} | (headers or {})
+    if found.etag in re.findall(r'"[^"]*"', request.headers.get("if-none-match", "")):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(found.content, headers=headers, media_type=found.kind)

@@ -21,6 +21,7 @@ from orchestrator.engine.overview import Overview
 from orchestrator.engine.priorities import Priorities
 from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.tasks import Tasks
+from orchestrator.engine.traffic import Traffic
 from orchestrator.receivers import SubmissionGuard
 from orchestrator.routing import Routes
 from orchestrator.telemetry.exposition import Exposition
@@ -50,6 +51,7 @@ class Services:
     completions: Completions
     completion_urls: CompletionUrls | None
     """None where agents cannot answer later."""
+    traffic: Traffic
     stopping: asyncio.Event
     """Set when the process is told to stop: who waits is answered at once."""
     workflows: asyncio.Task[None]

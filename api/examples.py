@@ -248,6 +248,7 @@ METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
                     "completed_tasks": 1450,
                     "failed_tasks": 68,
                     "cancelled_tasks": 0,
+                    "dead_letters": 5,
                     "agents_status": {"content_ingestion_agent": "closed"},
                     "queue_sizes": {"priority_5": 2, "priority_4": 5, "priority_3": 10},
                     "agent_queue_sizes": {

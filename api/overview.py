@@ -77,6 +77,7 @@ async def metrics(request: Request, services: ServicesDependency) -> Response:
         "completed_tasks": counts[TaskState.COMPLETED],
         "failed_tasks": counts[TaskState.FAILED],
         "cancelled_tasks": counts[TaskState.CANCELLED],
+        "dead_letters": snapshot.dead_letters,
         "agents_status": breakers(services.fleet),
         "queue_sizes": {f"priority_{level}": backlog[level] for level in PRIORITIES},
         "agent_queue_sizes": {

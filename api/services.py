@@ -27,6 +27,7 @@ from orchestrator.engine.priorities import Priorities
 from orchestrator.engine.record import Blocked
 from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.tasks import Tasks
+from orchestrator.engine.traffic import Traffic
 from orchestrator.errors import StartupError
 from orchestrator.messaging.outbox import Outbox, by_workflow
 from orchestrator.messaging.publishers import publisher_of
@@ -113,6 +114,7 @@ async def open_services(
                 live=LiveEvents(client, tasks, aggregates, timeout),
                 completions=Completions(client, timeout),
                 completion_urls=completions,
+                traffic=Traffic(client, timeout),
                 stopping=stopping,
                 workflows=running,
             )

@@ -158,6 +158,12 @@ class Temporal(Section):
         """The address to connect to, host:port."""
         return f"127.0.0.1:{self.embedded.port}" if self.is_embedded else self.address
 
+    @property
+    def web_ui(self) -> str | None:
+        """Where the engine's Web UI is; None where nobody has said."""
+        embedded = f"http://127.0.0.1:{self.embedded.ui_port}" if self.is_embedded else None
+        return self.ui_url or embedded
+
 
 class Instance(Section):
     """One address that serves an agent."""

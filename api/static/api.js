@@ -1,43 +1,92 @@
-// The one way to the API: every request of the page goes through here.
+// All that is said to the API goes through `request`: the one place for credentials.
 
-export class Refused extends Error {
-  constructor(message, status) {
-    super(message);
+const TIMEOUT_MS = 20_000;
+const MAX_PAUSE_MS = 10_000;
+
+/** The API answered with an error; `status` is 0 when it did not answer at all. */
+export class Failure extends Error {
+  constructor(status, detail) {
+    super(detail);
     this.status = status;
   }
 }
 
-export async function request(path, { method = "GET", body, accept = "application/json" } = {}) {
-  const headers = { Accept: accept };
+/** Send a request; the answer as JSON, or as `accepted` makes it of the response. */
+export async function request(path, { method = "GET", body, expected = [], accepted } = {}) {
+  const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  let answer;
-  try {
-    answer = await fetch(path, {
-      method,
-      headers,
-      body: body === undefined ? undefined : JSON.stringify(body),
-      signal: AbortSignal.timeout(15000),
-    });
-  } catch {
-    throw new Refused("The API does not answer", 0);
-  }
-  const text = await answer.text();
-  let content = null;
-  try {
-    content = text ? JSON.parse(text) : null;
-  } catch {
-    // What a proxy says in between is not JSON.
-  }
-  // GET /health tells of an engine that is away by 503, with its usual body.
-  if (!answer.ok && !(path === "/health" && content?.agents_total !== undefined)) {
-    throw new Refused(content?.detail ?? `The API answered ${answer.status}`, answer.status);
-  }
-  return content;
+  const response = await fetch(path, {
+    method,
+    headers,
+    body: body === undefined ? undefined : JSON.stringify(body),
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+  }).catch(() => {
+    throw new Failure(0, "The API does not answer");
+  });
+  if (!response.ok && !expected.includes(response.status)) throw await failure(response);
+  return accepted ? accepted(response) : response.json();
 }
 
-export const order = (path, body = {}) => request(path, { method: "POST", body });
+async function failure(response) {
+  const problem = await response.json().catch(() => ({}));
+  return new Failure(response.status, problem.detail ?? `HTTP ${response.status}`);
+}
 
-export function query(path, parameters) {
-  const given = Object.entries(parameters).filter(([, value]) => value);
-  return `${path}?${new URLSearchParams(given)}`;
+/** POST an order with what was given for it. */
+export function order(path, body = {}) {
+  const given = Object.entries(body).filter(([, value]) => value !== "" && value != null);
+  return request(path, { method: "POST", body: Object.fromEntries(given) });
+}
+
+/** A path with its query; what is empty is left out. */
+export function address(path, query = {}) {
+  const given = Object.entries(query).filter(([, value]) => value !== "" && value != null);
+  const text = new URLSearchParams(given).toString();
+  return text ? `${path}?${text}` : path;
+}
+
+/**
+ * Calls `look` again and again: `pause` ms after it has ended, later and later while it fails, and
+ * never while nobody sees the page. `look` answers false, or throws, when it has failed.
+ */
+export class Poll {
+  #look;
+  #pause;
+  #wait;
+  #timer;
+  #busy = false;
+  #again = false;
+  on = true;
+
+  constructor(look, pause) {
+    this.#look = look;
+    this.#pause = this.#wait = pause;
+    document.addEventListener("visibilitychange", () => document.hidden || this.now());
+  }
+
+  /** Milliseconds until the next look. */
+  get wait() {
+    return this.#wait;
+  }
+
+  /** Look at once; a look under way is followed by another. */
+  async now() {
+    clearTimeout(this.#timer);
+    if (this.#busy) {
+      this.#again = true;
+      return;
+    }
+    this.#busy = true;
+    const good = await this.#look().catch((error) => console.error(error));
+    this.#busy = false;
+    this.#wait = good ? this.#pause : Math.min(2 * this.#wait, MAX_PAUSE_MS);
+    this.#next();
+  }
+
+  #next() {
+    const pause = this.#again ? 0 : this.#wait;
+    const wanted = this.#again || (this.on && !document.hidden);
+    this.#again = false;
+    if (wanted) this.#timer = setTimeout(() => this.now(), pause);
+  }
 }

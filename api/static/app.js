@@ -1,224 +1,252 @@
-// The page: asks the API again and again while it is looked at, and shows what has changed.
+// The page: which view is shown, what it is told, and what its buttons do.
 
-import { query, request } from "./api.js";
-import { ago, byId, clock, duration, el, keepRows, sparkline, state } from "./dom.js";
-import { agentOrder, discard, limitOrder, redrive } from "./orders.js";
-import { engineLink, openTask, page, refreshTask, STATES } from "./task.js";
+import { address, Failure, Poll, request } from "./api.js";
+import { agent } from "./agent.js";
+import { ask, isOrder } from "./actions.js";
+import { batch, batches } from "./batches.js";
+import { deadLetters } from "./dead_letters.js";
+import { h, patch } from "./dom.js";
+import { clock, count, setClock } from "./format.js";
+import { overview } from "./overview.js";
+import { heading, to } from "./parts.js";
+import { task } from "./task.js";
+import { tasks } from "./tasks.js";
 
-const EVERY = 2000;
-const TRAFFIC_EVERY = 5;
-const MINUTES = 15;
-const BREAKERS = { closed: "good", half_open: "warn", open: "bad", forced_open: "bad", disabled: "warn" };
-const HEALTH = { healthy: "good", degraded: "warn", unhealthy: "bad" };
+const PAUSE_MS = 2000;
+const TRAFFIC_MS = 5000;
+const TOLD_MS = 8000;
 
-const listed = { cursors: [null], next: null };
-let traffic = new Map();
-let rounds = 0;
+const ROUTES = [
+  [/^$/, overview],
+  [/^agents\/([^/]+)$/, agent],
+  [/^tasks$/, tasks],
+  [/^tasks\/([^/]+)$/, task],
+  [/^dead-letters$/, deadLetters],
+  [/^batches$/, batches],
+  [/^batches\/([^/]+)$/, batch],
+];
+const NAV = [
+  ["", "Overview"],
+  ["tasks", "Tasks"],
+  ["dead-letters", "Dead letters"],
+  ["batches", "Batches"],
+];
 
-const tell = (name, value) => el("div", {}, el("dt", {}, name), el("dd", {}, value.toLocaleString()));
-const idButton = (id) => el("button", { class: "link", type: "button", title: id, onclick: () => openTask(id) }, id.length > 18 ? `${id.slice(0, 8)}…${id.slice(-6)}` : id);
-const action = (word, done, label) => el("button", { type: "button", "aria-label": label, onclick: done }, word);
+const element = (id) => document.getElementById(id);
+const main = element("main");
 
-async function overview() {
-  const [health, numbers] = await Promise.all([request("/health"), request("/metrics")]);
-  const shown = byId("state");
-  const text = `${health.status}, ${health.agents_healthy} of ${health.agents_total} agents`;
-  if (shown.textContent !== text) shown.textContent = text;
-  shown.className = `state ${HEALTH[health.status] ?? ""}`;
-  byId("numbers").replaceChildren(
-    tell("Active", health.active_tasks), tell("Waiting", health.queue_size), tell("Completed", numbers.completed_tasks),
-    tell("Failed", numbers.failed_tasks), tell("Cancelled", numbers.cancelled_tasks), tell("All", numbers.total_tasks),
-  );
-  queues(numbers.queue_sizes);
-}
+const shared = { index: null, health: null, metrics: null, agents: null, traffic: null };
+let trafficAt = -Infinity;
+let route = read();
+let asOf = null;
+let fresh = true;
 
-function queues(sizes) {
-  const top = Math.max(1, ...Object.values(sizes));
-  const words = { 5: "5, most urgent", 1: "1, least urgent" };
-  byId("queue-bars").replaceChildren(...Object.entries(sizes).map(([name, size]) => {
-    const level = name.replace("priority_", "");
-    return el("div", { class: "bar" }, el("span", {}, `Priority ${words[level] ?? level}`),
-      el("progress", { max: top, value: size, "aria-label": `Priority ${level}: ${size} waiting` }), el("span", { class: "n" }, String(size)));
-  }));
-}
-
-async function agents() {
-  const { agents: found } = await request("/agents");
-  offer(found.map(({ name }) => name));
-  keepRows(byId("agent-rows"), found.map((agent) => ({ ...agent, traffic: traffic.get(agent.name), minute: Math.floor(Date.now() / 60000) })),
-    ({ name }) => name, agentCells, "No agent is configured.");
-}
-
-function offer(names) {
-  const choice = byId("filters").elements.agent;
-  if (choice.options.length !== names.length + 1) choice.append(...names.map((name) => el("option", {}, name)));
-}
-
-function agentCells(agent) {
-  const { name, limits } = agent;
-  const waiting = Object.values(agent.queue.depth).reduce((sum, each) => sum + each, 0);
-  const rate = limits.rate ? `${limits.rate} a minute` : "no rate";
-  return [
-    el("th", { scope: "row" }, name, el("br"), el("small", {}, agent.capabilities.join(", "))),
-    el("td", {}, agent.healthy ? state("healthy", "good") : state("unhealthy", "bad"), agent.queue.has_worker === false ? el("div", {}, state("no worker", "warn")) : null),
-    el("td", {}, state(agent.breaker.replace("_", " "), BREAKERS[agent.breaker] ?? "")),
-    el("td", {}, el("ul", { class: "instances" }, ...agent.instances.map((each) => instance(name, each, agent.instances.length === 1)))),
-    el("td", { class: "n" }, String(waiting)),
-    el("td", { class: "whole" }, rate, el("br"), el("small", {}, `${limits.max_connections} at once`)),
-    ...trafficCells(agent.traffic),
-    el("td", {}, el("div", { class: "orders" },
-      ...ordersOf(agent).map((word) => action(word, () => agentOrder(name, word), `${word} ${name}`)),
-      action("limit", () => limitOrder(name, limits), `limit ${name}`))),
-  ];
-}
-
-// What makes sense as things are: nothing is drained twice, nothing reset that is closed.
-function ordersOf({ instances, breaker }) {
-  const draining = instances.filter((each) => each.draining).length;
-  return [
-    ...(draining < instances.length ? ["drain"] : []), ...(draining ? ["resume"] : []),
-    ...(breaker === "forced_open" ? [] : ["trip"]), ...(breaker === "closed" ? [] : ["reset"]),
-  ];
-}
-
-function instance(name, each, alone) {
-  const kind = { healthy: "good", unhealthy: "bad" }[each.health.state] ?? "";
-  const { breaker } = each;
-  const held = breaker.state === "closed" ? "" : `, breaker ${breaker.state.replace("_", " ")} ${breaker.since ? `since ${clock(breaker.since)}` : ""}`;
-  const title = [each.url, each.health.reason, breaker.reason].filter(Boolean).join("; ");
-  return el("li", { title }, state(each.url.replace(/^https?:\/\//, ""), each.draining ? "warn" : kind),
-    el("small", {}, `${each.draining ? " draining" : ""}${held}`), alone ? null : instanceOrder(name, each));
-}
-
-function instanceOrder(name, { url, draining }) {
-  const word = draining ? "resume" : "drain";
-  return el("span", { class: "small" }, " ", action(word, () => agentOrder(name, word, url), `${word} ${url}`));
-}
-
-function trafficCells(found) {
-  if (!found) return [el("td", {}, el("small", {}, "none yet")), el("td", {}, "")];
-  const { counts, latencies } = found;
-  const recent = latencies.findLast((value) => value > 0) ?? 0;
-  return [
-    el("td", {}, sparkline(counts, `tasks in each of the last ${MINUTES} minutes`, String(counts.at(-1)))),
-    el("td", {}, sparkline(latencies, "from accepted to completed, mean of each minute", duration(recent))),
-  ];
-}
-
-async function measureTraffic() {
-  const since = new Date(Date.now() - MINUTES * 60000).toISOString();
-  const { tasks } = await request(query("/tasks", { status: "completed", limit: 500, since }));
-  const now = Math.floor(Date.now() / 60000);
-  const sums = new Map();
-  for (const task of tasks) {
-    const place = MINUTES - 1 - (now - Math.floor(Date.parse(task.updated_at) / 60000));
-    if (!task.agent || place < 0 || place >= MINUTES) continue;
-    if (!sums.has(task.agent)) sums.set(task.agent, { counts: Array(MINUTES).fill(0), seconds: Array(MINUTES).fill(0) });
-    const sum = sums.get(task.agent);
-    sum.counts[place] += 1;
-    sum.seconds[place] += (Date.parse(task.updated_at) - Date.parse(task.created_at)) / 1000;
+/** What the address says. */
+function read() {
+  const [path, search = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  for (const [form, view] of ROUTES) {
+    const found = form.exec(path);
+    if (found) return { path, view, params: { id: decode(found[1]) }, query: Object.fromEntries(new URLSearchParams(search)) };
   }
-  traffic = new Map([...sums].map(([name, { counts, seconds }]) => [name, { counts, latencies: seconds.map((sum, place) => (counts[place] ? sum / counts[place] : 0)) }]));
+  return { path, view: null, params: {}, query: {} };
 }
 
-async function tasks() {
-  const { status, agent, priority, pattern } = byId("filters").elements;
-  const chosen = { status: status.value, agent: agent.value, priority: priority.value, pattern: pattern.value.trim() };
-  const cursor = listed.cursors.at(-1);
-  const found = await request(query("/tasks", { ...chosen, limit: 50, cursor }));
-  if (cursor !== listed.cursors.at(-1)) return;
-  listed.next = found.next_cursor;
-  byId("older").disabled = !listed.next;
-  byId("newest").disabled = listed.cursors.length === 1;
-  const number = `Page ${listed.cursors.length}`;
-  if (byId("page-number").textContent !== number) byId("page-number").textContent = number;
-  keepRows(byId("task-rows"), found.tasks, ({ task_id: id }) => id, taskCells, "No task matches.");
-}
-
-function taskCells(task) {
-  const took = (Date.parse(task.updated_at) - Date.parse(task.created_at)) / 1000;
-  return [
-    el("td", {}, idButton(task.task_id)), el("td", {}, state(task.status, STATES[task.status] ?? "", task.blocked_by)),
-    el("td", {}, task.agent ?? ""), el("td", {}, task.pattern ?? ""), el("td", { class: "n" }, String(task.priority ?? "")),
-    el("td", {}, clock(task.created_at)), el("td", { class: "n" }, ["completed", "failed", "cancelled"].includes(task.status) ? duration(took) : ""),
-  ];
-}
-
-async function deadLetters() {
-  const { dead_letters: found } = await request("/dead-letters?limit=50");
-  keepRows(byId("dead-rows"), found, ({ task_id: id }) => id, (item) => [
-    el("td", {}, idButton(item.task_id)), el("td", {}, item.agent ?? ""), el("td", { class: "error" }, item.error ?? ""),
-    el("td", { class: "n" }, String(item.attempts ?? "")), el("td", {}, el("span", { title: clock(item.failed_at) }, ago(item.failed_at))),
-    el("td", {}, el("div", { class: "orders" }, action("redrive", () => redrive(item.task_id), `redrive ${item.task_id}`), action("discard", () => discard(item.task_id), `discard ${item.task_id}`))),
-  ], "None: every task that failed has been run again or discarded.");
-}
-
-async function batches() {
-  const { batches: found } = await request("/batches?limit=20");
-  keepRows(byId("batch-rows"), found, ({ batch_id: id }) => id, (batch) => {
-    const done = batch.total - batch.pending;
-    const link = engineLink(batch.batch_id);
-    return [
-      el("td", {}, link ? el("a", { href: link, target: "_blank", rel: "noopener", title: batch.batch_id }, `${batch.batch_id.slice(0, 8)}…`) : batch.batch_id),
-      el("td", {}, state(batch.status, STATES[batch.status] ?? "")),
-      el("td", {}, el("progress", { max: batch.total || 1, value: done, "aria-label": `${done} of ${batch.total} items have ended` })),
-      ...["completed", "failed", "cancelled", "total"].map((name) => el("td", { class: "n" }, String(batch[name]))), el("td", {}, clock(batch.created_at)),
-    ];
-  }, "No batch is known.");
-}
-
-async function refresh() {
-  if (rounds % TRAFFIC_EVERY === 0) await measureTraffic();
-  rounds += 1;
-  await Promise.all([overview(), agents(), tasks(), deadLetters(), batches(), refreshTask()]);
-}
-
-let busy = false;
-async function round() {
-  if (busy || document.hidden) return;
-  busy = true;
+function decode(text) {
   try {
-    await refresh();
-    byId("gone").hidden = true;
-    byId("refreshed").textContent = `as of ${new Date().toLocaleTimeString()}`;
-  } catch (error) {
-    byId("gone").textContent = `${error.message}. What you see is old; trying again.`;
-    byId("gone").hidden = false;
-  } finally {
-    busy = false;
+    return text && decodeURIComponent(text);
+  } catch {
+    return text;
   }
 }
 
-function theme(wanted) {
-  document.documentElement.dataset.theme = wanted;
+/** Ask everything that is shown; whether all of it was answered. */
+async function look() {
+  const asked = route;
+  const looks = await Promise.allSettled([common(), asked.view?.load(asked.params, asked.query)]);
+  if (asked !== route) return true;
+  const failures = looks.map((each) => each.reason).filter(Boolean);
+  const [, found] = looks;
+  if (found.status === "fulfilled" && shared.agents) {
+    asked.data = found.value;
+    asked.missing = null;
+    asOf = Date.now();
+  } else if (found.reason?.status === 404) {
+    asked.missing = found.reason.message;
+  }
+  warn(failures.find((each) => each.status !== 404));
+  draw();
+  return failures.every((each) => each.status && each.status < 500);
 }
 
-function start() {
-  const kept = localStorage.getItem("theme");
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  theme(kept ?? (dark.matches ? "dark" : "light"));
-  dark.addEventListener("change", () => localStorage.getItem("theme") || theme(dark.matches ? "dark" : "light"));
-  byId("theme").addEventListener("click", () => {
-    const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-    localStorage.setItem("theme", next);
-    theme(next);
-  });
-  const first = () => { listed.cursors = [null]; round(); };
-  byId("filters").addEventListener("change", (event) => event.target.name === "id" || first());
-  byId("filters").addEventListener("submit", (event) => {
-    event.preventDefault();
-    const id = byId("filters").elements.id.value.trim();
-    if (id) openTask(id); else first();
-  });
-  byId("older").addEventListener("click", () => { if (listed.next) { listed.cursors.push(listed.next); round(); } });
-  byId("newest").addEventListener("click", first);
-  document.addEventListener("ordered", round);
-  document.addEventListener("visibilitychange", round);
-  setInterval(round, EVERY);
-  request("/dashboard/settings").then((found) => {
-    Object.assign(page, found);
-    byId("version").textContent = `Orchestration Agent ${found.version}`;
-  }).catch(() => {}).finally(round);
+async function common() {
+  shared.index ??= await request("/");
+  await traffic();
+  const [health, metrics, agents] = await Promise.all([
+    request("/health", { expected: [503] }),
+    request("/metrics"),
+    request("/agents"),
+  ]);
+  setClock(health.timestamp);
+  Object.assign(shared, { health, metrics, agents });
+  if (health.status === "unhealthy") throw new Failure(503, "The engine does not answer");
 }
 
-start();
+/** The traffic changes slowly, and is worth no error of its own. */
+async function traffic() {
+  if (performance.now() - trafficAt < TRAFFIC_MS) return;
+  shared.traffic = await request("/traffic").catch(() => shared.traffic);
+  trafficAt = performance.now();
+}
+
+const poll = new Poll(look, PAUSE_MS);
+
+function warn(failure) {
+  const banner = element("banner");
+  banner.hidden = !failure;
+  if (!failure) {
+    if (banner.textContent) tell("Everything answers again.");
+    banner.textContent = "";
+    return;
+  }
+  const still = asOf ? ` What is shown is of ${clock(asOf)}.` : "";
+  const text = `${failure.message}.${still} Trying again.`;
+  // Said once, not at each look.
+  if (banner.textContent !== text) banner.textContent = text;
+}
+
+function draw() {
+  const { view, params, query, data, missing } = route;
+  chrome();
+  if (!view) patch(main, notFound("There is no such page."));
+  else if (missing) patch(main, notFound(missing));
+  else if (data) patch(main, ...view.render(data, { params, query, shared }).flat());
+  else patch(main, heading(view.title(params)), h("p", { class: "empty", key: "wait" }, "Asking the API …"));
+  settle();
+}
+
+const notFound = (text) => [heading("Not found"), h("p", { class: "empty", key: "missing" }, text, " ", h("a", { href: "#/" }, "Back to the overview"))];
+
+/** After a change of the address the focus is at the new view's heading, unless it was kept. */
+function settle() {
+  if (!fresh || !(route.data || route.missing || !route.view)) return;
+  fresh = false;
+  if (document.activeElement === document.body && settled) main.querySelector("h1")?.focus();
+  settled = true;
+}
+let settled = false;
+
+function chrome() {
+  const title = route.view ? route.view.title(route.params) : "Not found";
+  const name = shared.index?.name ?? "Orchestration Agent";
+  document.title = `${title} – ${name}`;
+  patch(element("name"), name);
+  const [here] = route.path.split("/");
+  const current = here === "agents" ? "" : here;
+  patch(element("nav"), NAV.map(([path, text]) => h("li", { key: path }, h("a", { href: `#/${path}`, "aria-current": path === current ? "page" : null }, text, path === "dead-letters" && letters()))));
+  patch(element("foot"), footer());
+  element("live").setAttribute("aria-pressed", String(poll.on));
+}
+
+function letters() {
+  const number = shared.metrics?.dead_letters;
+  return number > 0 && h("span", { class: "badge" }, count(number), h("span", { class: "unseen" }, " waiting"));
+}
+
+function footer() {
+  const { index, agents } = shared;
+  const stale = agents && !agents.fleet.reachable;
+  return [
+    h("span", null, asOf ? `As of ${clock(asOf)}${poll.on ? "" : ", paused"}` : "Not answered yet"),
+    stale && h("span", null, "the fleet does not answer: agents are shown as they were last known"),
+    index && h("span", null, `Version ${index.version}`),
+    index && h("a", { href: index.docs }, "API"),
+    index?.temporal.ui_url && h("a", { href: index.temporal.ui_url, target: "_blank", rel: "noopener noreferrer" }, "Temporal Web UI", h("span", { class: "unseen" }, " (opens a new tab)")),
+  ];
+}
+
+let telling;
+
+function tell(text) {
+  element("said").textContent = text;
+  clearTimeout(telling);
+  telling = setTimeout(() => (element("said").textContent = ""), TOLD_MS);
+  poll.now();
+}
+
+const THEMES = ["auto", "light", "dark"];
+
+function theme(name) {
+  document.documentElement.dataset.theme = name;
+  element("theme").textContent = `Theme: ${name}`;
+  try {
+    localStorage.setItem("theme", name);
+  } catch {
+    // Where nothing may be stored it holds until the page is left.
+  }
+}
+
+function remembered() {
+  try {
+    return localStorage.getItem("theme");
+  } catch {
+    return null;
+  }
+}
+
+const TOOLS = {
+  live() {
+    poll.on = !poll.on;
+    chrome();
+    if (poll.on) poll.now();
+  },
+  theme: () => theme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]),
+};
+
+document.addEventListener("click", (event) => {
+  const from = event.target.closest("[data-action]");
+  const action = from?.dataset.action;
+  if (action in TOOLS) TOOLS[action]();
+  else if (isOrder(action)) ask(action, { ...from.dataset }, tell);
+});
+
+element("dialog").addEventListener("close", () => {
+  if (document.activeElement === document.body) main.querySelector("h1")?.focus();
+});
+
+element("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
+
+document.addEventListener("change", (event) => filter(event.target.closest("[data-filters]")));
+
+document.addEventListener("submit", (event) => {
+  event.preventDefault();
+  filter(event.target.closest("[data-filters]"));
+  if (event.target.closest("[data-find]")) location.hash = to(["tasks", event.target.elements.id.value.trim()]);
+});
+
+/** Filters are the address, so that they can be kept, shared and gone back to. */
+function filter(form) {
+  if (form) location.hash = address(form.dataset.filters, Object.fromEntries(new FormData(form)));
+}
+
+window.addEventListener("hashchange", () => {
+  const before = route;
+  route = read();
+  fresh = true;
+  if (before.path !== route.path) {
+    document.activeElement?.blur();
+    window.scrollTo(0, 0);
+  } else {
+    route.data = before.data;
+    if (route.query.page) element("said").textContent = `Page ${route.query.page}`;
+  }
+  if (!route.data) main.replaceChildren();
+  draw();
+  poll.now();
+});
+
+theme(THEMES.includes(remembered()) ? remembered() : "auto");
+draw();
+poll.now();

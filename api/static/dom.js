@@ -1,78 +1,91 @@
-// Small helpers for the document. Data becomes text, never markup.
-
-export const byId = (id) => document.getElementById(id);
-
-export function el(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (value !== undefined && value !== null && value !== false) made.setAttribute(key, value === true ? "" : value);
-  }
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
-}
-
-// Keeps the rows of a table in step with items: a row is made anew only when its item has changed,
-// so that focus and selection stay where they are.
-export function keepRows(body, items, key, cells, empty) {
-  const known = new Map([...body.children].map((row) => [row.dataset.key, row]));
-  const columns = body.closest("table").tHead.rows[0].cells.length;
-  const rows = items.map((item) => {
-    const name = key(item);
-    const stamp = JSON.stringify(item);
-    let row = known.get(name);
-    if (!row || row.stamp !== stamp) {
-      const focused = row?.contains(document.activeElement) ? document.activeElement.textContent : null;
-      const fresh = el("tr", { "data-key": name }, ...cells(item));
-      fresh.stamp = stamp;
-      if (row) row.replaceWith(fresh);
-      if (focused) [...fresh.querySelectorAll("button, a")].find((each) => each.textContent === focused)?.focus();
-      row = fresh;
-    }
-    return row;
-  });
-  if (!rows.length) {
-    const stamp = `empty: ${empty}`;
-    if (body.children.length === 1 && body.firstChild.stamp === stamp) return;
-    const row = el("tr", {}, el("td", { class: "empty", colspan: columns }, empty));
-    row.stamp = stamp;
-    rows.push(row);
-  }
-  const wanted = new Set(rows);
-  [...body.children].forEach((row) => wanted.has(row) || row.remove());
-  rows.forEach((row, place) => body.children[place] === row || body.insertBefore(row, body.children[place] ?? null));
-}
+// Elements from data, and a page that is changed in place: what has focus keeps it.
+// Every text goes through a text node, so nothing that a task carries can become markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-export function sparkline(values, label, text) {
-  const top = Math.max(...values, 0) || 1;
-  const step = 100 / Math.max(values.length - 1, 1);
-  const points = values.map((value, place) => `${(place * step).toFixed(1)},${(20 - (18 * value) / top).toFixed(1)}`);
-  const picture = document.createElementNS(SVG, "svg");
-  picture.setAttribute("viewBox", "0 0 100 22");
-  picture.setAttribute("preserveAspectRatio", "none");
-  picture.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS(SVG, "path");
-  path.setAttribute("d", `M${points.join("L")}`);
-  picture.append(path);
-  return el("span", { class: "spark", title: label }, picture, el("span", {}, text));
+/** An element; false, null and undefined among attributes and children are left out. */
+export function h(tag, attributes, ...children) {
+  return build(document.createElement(tag), attributes, children);
 }
 
-export const state = (word, kind, title) => el("span", { class: `state ${kind}`, title }, word);
-
-export function ago(moment) {
-  if (!moment) return "";
-  const seconds = Math.max(0, (Date.now() - Date.parse(moment)) / 1000);
-  return `${duration(seconds)} ago`;
+/** The same for SVG. */
+export function s(tag, attributes, ...children) {
+  return build(document.createElementNS(SVG, tag), attributes, children);
 }
 
-export function duration(seconds) {
-  if (seconds < 0.995) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h`;
-  return `${Math.floor(seconds / 86400)} d`;
+function build(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (name === "key") element.key = String(value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  element.append(...nodes(children));
+  return element;
 }
 
-export const clock = (moment) => (moment ? new Date(moment).toLocaleString() : "");
+/** Whatever was given, as nodes. */
+function nodes(children) {
+  return children
+    .flat(Infinity)
+    .filter((child) => child !== false && child != null && child !== "")
+    .map((child) => (child instanceof Node ? child : document.createTextNode(child)));
+}
+
+/** Give the parent these children, keeping the elements that are there already. */
+export function patch(parent, ...children) {
+  const wanted = nodes(children);
+  const keys = new Set(wanted.map((node) => node.key));
+  const keyed = new Map();
+  for (const node of [...parent.childNodes]) {
+    if (node.key === undefined) continue;
+    if (keys.has(node.key)) keyed.set(node.key, node);
+    else node.remove();
+  }
+  let place = parent.firstChild;
+  for (const want of wanted) {
+    const have = want.key === undefined ? place : keyed.get(want.key);
+    if (!have || have.key !== want.key || !alike(have, want)) {
+      parent.insertBefore(want, place);
+      continue;
+    }
+    if (have === place) place = place.nextSibling;
+    else parent.insertBefore(have, place);
+    update(have, want);
+  }
+  while (place) {
+    const next = place.nextSibling;
+    place.remove();
+    place = next;
+  }
+}
+
+function alike(have, want) {
+  return have.nodeType === want.nodeType && have.nodeName === want.nodeName;
+}
+
+function update(have, want) {
+  if (have.nodeType === Node.TEXT_NODE) {
+    if (have.data !== want.data) have.data = want.data;
+    return;
+  }
+  for (const { name } of [...have.attributes]) {
+    // What somebody has folded out stays so.
+    if (!want.hasAttribute(name) && name !== "open") unset(have, name);
+  }
+  for (const { name, value } of want.attributes) {
+    if (have.getAttribute(name) !== value) set(have, name, value);
+  }
+  patch(have, ...want.childNodes);
+}
+
+// A field that somebody has typed into shows its property, no longer its attribute.
+function set(element, name, value) {
+  element.setAttribute(name, value);
+  if (name === "value" && element instanceof HTMLInputElement) element.value = value;
+  if (name === "selected") element.selected = true;
+}
+
+function unset(element, name) {
+  element.removeAttribute(name);
+  if (name === "value" && element instanceof HTMLInputElement) element.value = "";
+}

@@ -38,7 +38,7 @@ PATHS = {
     "/dead-letters/{task_id}",
     *("/dead-letters/{task_id}/redrive", "/dead-letters/{task_id}/discard"),
     "/completions/{token}",
-    *("/health", "/metrics", "/asyncapi", "/asyncapi.json"),
+    *("/health", "/metrics", "/traffic", "/", "/asyncapi", "/asyncapi.json"),
 }
 
 

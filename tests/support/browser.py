@@ -12,7 +12,7 @@ from selenium.webdriver.chrome.service import Service
 
 
 @contextmanager
-def browser(directory: Path) -> Iterator[webdriver.Chrome]:
+def browser(directory: Path, *arguments: str) -> Iterator[webdriver.Chrome]:
     """Headless Chromium; where there is none the test is skipped, in CI it fails."""
     chromium, driver_path = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver_path is None:
@@ -36,6 +36,7 @@ def browser(directory: Path) -> Iterator[webdriver.Chrome]:
         "--force-prefers-reduced-motion",
         "--window-size=1440,1000",
         f"--user-data-dir={directory / 'chromium'}",
+        *arguments,
     ):
         options.add_argument(argument)
     driver = webdriver.Chrome(options, Service(driver_path))

@@ -1,295 +1,260 @@
-"""The dashboard in a real browser, over the running product."""
+"""The dashboard in a real browser, over the whole product."""
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+import json
 
 import httpx
 import pytest
-import pytest_asyncio
-from selenium import webdriver
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.support.agents import Agent, Reply
-from tests.support.browser import browser
-from tests.support.stack import Stack, agent_config, eventually, running
+from tests.support.stack import Stack, eventually, free_port
+from tests.ui.page import Page
+from tests.ui.work import buried, status_of, submit
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.e2e]
 
-SECONDS = 30
-SCRIPT = "<script>window.broken = true</script><img src=x onerror='window.broken = true'>"
+MANY = 10_000
+LANES = "return [...document.querySelectorAll('.lane .bar')].map((e) => e.x.baseVal.value)"
+EVIL = '<img src="x" onerror="window.hacked = 1"><script>window.hacked = 1</script>'
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def agent() -> AsyncIterator[Agent]:
-    """The agent that the tasks call."""
-    async with Agent() as started:
-        yield started
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(agent: Agent, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """The product; no task is tried twice, so that dead letters come at once."""
-    config = agent_config(agent.url)
-    config["error_recovery"] |= {"max_retries": 0}
-    config["rate_limiting"] = {"enabled": False}
-    async with running(tmp_path_factory.mktemp("stack"), config) as started:
-        yield started
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the product's API."""
-    async with stack.client() as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """One browser for all tests of this file."""
-    with browser(tmp_path_factory.mktemp("browser")) as started:
-        yield started
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def page(driver: webdriver.Chrome, stack: Stack) -> webdriver.Chrome:
-    """The dashboard, freshly loaded, with the agent in its table."""
-    await asyncio.to_thread(driver.get, stack.url)
-    await shown(driver, "#agent-rows", "test_agent")
-    return driver
-
-
-async def until(driver: webdriver.Chrome, found: Callable[[webdriver.Chrome], Any]) -> Any:
-    """What is found in the page, as soon as it is there."""
-    waiting = WebDriverWait(driver, SECONDS, ignored_exceptions=(Exception,))
-    return await asyncio.to_thread(waiting.until, found)
-
-
-async def shown(driver: webdriver.Chrome, selector: str, text: str) -> None:
-    """Wait until an element of the page has that text in it."""
-    await until(driver, lambda seen: text in seen.find_element(By.CSS_SELECTOR, selector).text)
-
-
-async def click(driver: webdriver.Chrome, selector: str) -> None:
-    """Click an element as soon as it takes clicks; rows are made anew now and then."""
-
-    def clicked(seen: webdriver.Chrome) -> bool:
-        seen.find_element(By.CSS_SELECTOR, selector).click()
-        return True
-
-    await until(driver, clicked)
-
-
-def console(driver: webdriver.Chrome) -> list[dict[str, Any]]:
-    """What the browser's console has said since it was asked last."""
-    said: list[dict[str, Any]] = driver.get_log("browser")  # type: ignore[no-untyped-call]
-    return said
-
-
-async def submitted(api: httpx.AsyncClient, **payload: Any) -> str:
-    """The id of a task that was taken."""
-    answer = await api.post("/orchestrate", json={"pattern": "work", "payload": payload})
-    return str(answer.json()["task_id"])
-
-
-async def failed(agent: Agent, api: httpx.AsyncClient, body: Any = "out of order") -> str:
-    """The id of a task that is among the dead letters."""
-    agent.script(Reply(status=500, body=body), Reply(body={"text": "done"}))
-    task_id = await submitted(api)
-
-    async def dead() -> bool:
-        return (await api.get(f"/dead-letters/{task_id}")).status_code == 200
-
-    await eventually(dead)
-    return task_id
-
-
-async def test_a_new_task_appears_without_reloading(
-    page: webdriver.Chrome, agent: Agent, api: httpx.AsyncClient
+async def test_a_task_appears_and_ends_without_reloading(
+    page: Page, api: httpx.AsyncClient
 ) -> None:
-    """A mark on the window is still there when the row has come."""
-    agent.script(Reply())
-    page.execute_script("window.mark = 'kept'")
+    """The list shows it running, then cancelled; the page is the same all the time."""
+    await page.open("/tasks")
+    await page.do(page.run, "window.marked = true")
+    task_id = await submit(api, {"hang": True})
 
-    task_id = await submitted(api)
+    row = f"tr:has(a[href='#/tasks/{task_id}'])"
+    await page.sees("running", row)
+    await api.post(f"/tasks/{task_id}/cancel")
+    await page.sees("cancelled", row)
 
-    await until(page, lambda seen: seen.find_element(By.CSS_SELECTOR, f"[data-key='{task_id}']"))
-    assert "kept" == page.execute_script("return window.mark")
+    assert await page.do(page.run, "return window.marked")
 
 
-async def test_the_attempts_of_a_task_are_told_in_order(
-    page: webdriver.Chrome, agent: Agent, api: httpx.AsyncClient, stack: Stack
+async def test_a_task_shows_its_attempts_on_a_line_of_time(
+    page: Page, api: httpx.AsyncClient, stack: Stack
 ) -> None:
-    """Its dialog names the failed attempt, the error, and links to the engine's own page."""
-    task_id = await failed(agent, api)
+    """Two that failed and one that did not, each with what the agent said; and where to read on."""
+    task_id = await submit(api, {"status": 503, "times": 2}, wait=60)
 
-    await click(page, f"#task-rows [data-key='{task_id}'] button")
+    await page.open(f"/tasks/{task_id}")
+    text = await page.sees("Attempt 3", ".timeline")
+    lanes = await page.do(page.run, LANES)
+    links = await page.do(lambda: [each.get_attribute("href") for each in page.all("a.outward")])
 
-    await shown(page, "#task-body", "Attempt 1: AgentFailed (500)")
-    await shown(page, "#task-body", "out of order")
-    link = page.find_element(By.CSS_SELECTOR, "#task-body a").get_attribute("href")
-    assert f"http://127.0.0.1:{stack.ui_port}/namespaces/default/workflows/{task_id}" == link
+    assert [2, 1] == [text.count("HTTP 503"), text.count("success")]
+    assert sorted(lanes) == lanes
+    assert 3 == len(set(lanes))
+    ui = f"http://127.0.0.1:{stack.ui_port}/namespaces/default/workflows"
+    assert [f"{ui}/{task_id}"] == links
+    assert "completed" in await page.do(page.text, ".heading")
+
+
+async def test_a_task_that_waits_says_for_what(page: Page, api: httpx.AsyncClient) -> None:
+    """Its next attempt is told, and it can be cancelled from there."""
+    task_id = await submit(api, {"hang": True})
+
+    await page.open(f"/tasks/{task_id}")
+    await page.sees("Attempt 1 running", ".timeline")
+    await page.confirm("Cancel task…", "Cancel the task")
+    await page.sees("cancelled", ".heading")
+
+    assert "cancelled" == (await status_of(api, task_id))["status"]
 
 
 async def test_a_dead_letter_is_redriven_after_a_confirmation(
-    page: webdriver.Chrome, agent: Agent, api: httpx.AsyncClient
+    page: Page, api: httpx.AsyncClient
 ) -> None:
-    """Saying no leaves it; saying yes runs the task again, and its row goes."""
-    task_id = await failed(agent, api)
-    button = f"#dead-rows [aria-label='redrive {task_id}']"
+    """Nothing happens before; afterwards the task runs again, and leaves the list."""
+    task_id = await buried(api)
+    redrive = f"Redrive {task_id[:8]}…{task_id[-4:]}"
+    await page.open("/dead-letters")
+    await page.press(redrive)
+    await page.press("Cancel", "dialog")
+    before = await status_of(api, task_id)
 
-    await click(page, button)
-    await click(page, "#confirm-no")
-    assert 200 == (await api.get(f"/dead-letters/{task_id}")).status_code
-    await click(page, button)
-    await click(page, "#confirm-yes")
+    await page.confirm(redrive, "Redrive", reason="mended")
+    said = await page.do(page.text, "#said")
+    await page.until(lambda: not page.all(f"a[href='#/tasks/{task_id}']"), "an emptier list")
+    after = await status_of(api, task_id)
 
-    await until(page, lambda seen: not seen.find_elements(By.CSS_SELECTOR, button))
-
-    async def completed() -> bool:
-        return bool((await api.get(f"/status/{task_id}")).json()["status"] == "completed")
-
-    await eventually(completed)
-
-
-async def test_an_agent_is_drained_and_resumed_by_keyboard_alone(
-    page: webdriver.Chrome, api: httpx.AsyncClient
-) -> None:
-    """Enter opens the question, typing gives the reason, Enter confirms; focus is never lost."""
-    for word, draining in (("drain", True), ("resume", False)):
-        selector = f"[aria-label='{word} test_agent']"
-
-        def focused(seen: webdriver.Chrome, selector: str = selector) -> bool:
-            seen.find_element(By.CSS_SELECTOR, selector).send_keys(Keys.ENTER)
-            return bool(seen.find_element(By.ID, "confirm").get_attribute("open") is not None)
-
-        await until(page, focused)
-        page.switch_to.active_element.send_keys("maintenance" + Keys.ENTER)
-
-        async def ordered(draining: bool = draining) -> bool:  # noqa: FBT001 - bound early
-            [instance] = (await api.get("/agents/test_agent")).json()["instances"]
-            return bool(instance["draining"] is draining)
-
-        await eventually(ordered)
-    [latest, *_] = (await api.get("/agents/test_agent")).json()["events"]
-    assert "maintenance" in latest["reason"]
+    assert before["dead_letter"]
+    assert "earlier_runs" not in before
+    assert "runs again" in said
+    assert 1 == len(after["earlier_runs"])
 
 
-async def test_a_tripped_breaker_is_shown_and_reset(page: webdriver.Chrome) -> None:
-    """Words tell the state, beside the colour."""
-    await click(page, "[aria-label='trip test_agent']")
-    await click(page, "#confirm-yes")
-    await shown(page, "#agent-rows", "forced open")
-    await click(page, "[aria-label='reset test_agent']")
-    await click(page, "#confirm-yes")
-    await until(page, lambda seen: "forced" not in seen.find_element(By.ID, "agent-rows").text)
-
-
-async def test_what_agents_and_callers_say_is_text(
-    page: webdriver.Chrome, agent: Agent, api: httpx.AsyncClient
-) -> None:
-    """Markup in an error or a pattern is shown as it is, and nothing of it runs."""
-    task_id = await failed(agent, api, body=SCRIPT)
-
-    await click(page, f"#task-rows [data-key='{task_id}'] button")
-
-    await shown(page, "#task-body", "<script>")
-    assert not page.execute_script("return window.broken")
-
-
-async def test_the_page_keeps_its_own_policy(page: webdriver.Chrome, stack: Stack) -> None:
-    """Nothing is loaded from elsewhere, no style or script is inline, the console is silent."""
-    async with stack.client() as client:
-        answer = await client.get("/", headers={"Accept": "text/html"})
-    policy = answer.headers["content-security-policy"]
-    loaded = page.execute_script(
-        "return performance.getEntriesByType('resource').map((each) => each.name)"
-    )
-    severe = [each["message"] for each in console(page) if each["level"] == "SEVERE"]
-
-    assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
-    assert all(each.startswith(stack.url) for each in loaded)
-    assert [] == severe
-
-
-async def test_dark_and_light_are_chosen_and_kept(page: webdriver.Chrome) -> None:
-    """The choice is there after a reload, and changes the colours."""
-    colour = "return getComputedStyle(document.body).backgroundColor"
-    before = page.execute_script(colour)
-    await click(page, "#theme")
-    after = page.execute_script(colour)
-    await asyncio.to_thread(page.refresh)
-
-    assert before != after == page.execute_script(colour)
-
-
-async def test_everything_has_a_name_and_a_role(page: webdriver.Chrome) -> None:
-    """Buttons, fields and tables say to a screen reader what they are."""
-
-    def names(seen: webdriver.Chrome) -> list[str]:
-        parts = seen.find_elements(By.CSS_SELECTOR, "button, input, select, table, progress, nav")
-        return [each.accessible_name for each in parts if each.is_displayed()]
-
-    found = await until(page, names)
-
-    assert len(found) > 10
-    assert all(found)
-    assert 1 == len(page.find_elements(By.TAG_NAME, "h1"))
-
-
-async def test_the_api_going_away_is_told(page: webdriver.Chrome, stack: Stack) -> None:
-    """A banner says that what is seen is old, and goes when the API answers again."""
-    await asyncio.to_thread(page.execute_cdp_cmd, "Network.enable", {})
-    offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-    page.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
-    await shown(page, "#gone", "does not answer")
-    online = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-    page.execute_cdp_cmd("Network.emulateNetworkConditions", online)
-
-    await until(page, lambda seen: not seen.find_element(By.ID, "gone").is_displayed())
-    console(page)
-
-
-async def test_thousands_of_tasks_are_paged(
-    page: webdriver.Chrome, agent: Agent, api: httpx.AsyncClient
-) -> None:
-    """The page holds one page of rows, goes on to older ones, and back."""
-    agent.script(Reply())
-    turn = asyncio.Semaphore(40)
-
-    async def one() -> None:
-        async with turn:
-            await api.post("/orchestrate", json={"pattern": "work", "payload": {}})
-
-    await asyncio.gather(*(one() for _ in range(120)))
-    batch = [{"pattern": "work", "payload": {}}] * 5000
+async def test_all_that_match_are_discarded_together(page: Page, api: httpx.AsyncClient) -> None:
+    """They are counted before anybody confirms; the filters are the address."""
     for _ in range(2):
-        answer = await api.post("/orchestrate/batch", json=batch, timeout=60)
-        assert 202 == answer.status_code, answer.text
+        await buried(api)
+    await page.open("/dead-letters?agent=test_agent&error_type=AgentFailed")
+    await page.press("Discard all that match…")
+    text = await page.sees("dead letters match", "dialog")
+    await page.press("Discard", "dialog")
+    await page.sees("There are none")
 
-    await until(page, lambda seen: seen.find_element(By.ID, "older").is_enabled())
-    await click(page, "#older")
-    await shown(page, "#page-number", "Page 2")
-    rows = page.find_elements(By.CSS_SELECTOR, "#task-rows tr")
-    assert 0 < len(rows) <= 50
-    await click(page, "#newest")
-    await shown(page, "#page-number", "Page 1")
-    await shown(page, "#batch-rows", "5000")
+    assert "will be given up" in text
+    assert [] == (await api.get("/dead-letters")).json()["dead_letters"]
 
 
-async def test_clients_of_the_api_get_json_at_the_root(api: httpx.AsyncClient) -> None:
-    """Who takes JSON alone is told where the pages are; the files are revalidated by their tags."""
-    index = await api.get("/", headers={"Accept": "application/json"})
-    script = await api.get("/dashboard/app.js")
-    again = await api.get("/dashboard/app.js", headers={"If-None-Match": script.headers["etag"]})
-    missing = await api.get(f"/dashboard/{uuid.uuid4()}")
-    outside = await api.get("/dashboard/..%2Fapp.py")
+async def test_an_agent_is_drained_and_resumed(page: Page, api: httpx.AsyncClient) -> None:
+    """One of its instances, by name; the event keeps the reason."""
+    await page.open("/agents/twin_agent")
+    [left, _] = (await api.get("/agents/twin_agent")).json()["instances"]
 
-    assert "/docs" == index.json()["docs"]
-    assert (200, 304, 404, 404) == tuple(
-        each.status_code for each in (script, again, missing, outside)
-    )
+    await page.confirm(f"Drain {left['url']}", "Drain", reason="new disk")
+    await page.sees("draining", "section[aria-labelledby=instances]")
+    drained = (await api.get("/agents/twin_agent")).json()
+    await page.sees("new disk", "section[aria-labelledby=events]")
+    await page.confirm(f"Resume {left['url']}", "Resume")
+    await page.until(lambda: page.button(f"Drain {left['url']}"), "the way back")
+    resumed = (await api.get("/agents/twin_agent")).json()
+
+    assert [True, False] == [each["draining"] for each in drained["instances"]]
+    assert [False, False] == [each["draining"] for each in resumed["instances"]]
+
+
+async def test_a_breaker_is_held_open_and_reset(page: Page, api: httpx.AsyncClient) -> None:
+    """The overview shows it too, with the word and since when."""
+    await page.open("/agents/twin_agent")
+    await page.confirm("Hold breaker open…", "Hold open", reason="schema change")
+    await page.sees("breaker held open", ".heading")
+    tripped = (await api.get("/agents/twin_agent")).json()
+    await page.go("/", "Overview")
+    row = await page.sees("held open", "tr:has(a[href='#/agents/twin_agent'])")
+    await page.go("/agents/twin_agent", "twin_agent")
+    await page.confirm("Reset breaker…", "Reset")
+    await page.sees("breaker closed", ".heading")
+
+    assert "forced_open" == tripped["breaker"]
+    assert "ago" in row or "now" in row
+    assert "closed" == (await api.get("/agents/twin_agent")).json()["breaker"]
+
+
+async def test_limits_are_set_and_a_wrong_one_is_explained(
+    page: Page, api: httpx.AsyncClient
+) -> None:
+    """The dialog stays with what the API says; what is left empty stays as it is."""
+    await page.open("/agents/twin_agent")
+    await page.press("Set limits…")
+    await page.do(lambda: page.one("#dialog-rate").send_keys("2000000000"))
+    await page.press("Set", "dialog")
+    complaint = await page.sees("rate", "dialog .complaint")
+    await page.do(lambda: page.one("#dialog-rate").clear())
+    await page.do(lambda: page.one("#dialog-rate").send_keys("600"))
+    await page.press("Set", "dialog")
+    await page.sees("600 set at run time", "section[aria-labelledby=limits]")
+
+    assert "less than or equal" in complaint
+    limits = (await api.get("/agents/twin_agent")).json()["limits"]
+    assert (600, ["rate"]) == (limits["rate"], limits["set_at_run_time"])
+
+
+async def test_a_waiting_tasks_priority_is_changed(page: Page, api: httpx.AsyncClient) -> None:
+    """By the dialog, which begins with what it has."""
+    task_id = await submit(api, {"hang": True})
+    await page.open(f"/tasks/{task_id}")
+    await page.press("Change priority…")
+    chosen = await page.do(lambda: page.one("#dialog-priority").get_attribute("value"))
+    await page.do(lambda: page.one("#dialog-priority").send_keys("5"))
+    await page.press("Change", "dialog")
+    await page.until(lambda: not page.one("dialog").get_attribute("open"), "end of the dialog")
+    found = await status_of(api, task_id)
+    await api.post(f"/tasks/{task_id}/cancel")
+
+    assert ("3", 5) == (chosen, found["priority"])
+
+
+async def test_what_a_task_carries_is_shown_as_text(page: Page, api: httpx.AsyncClient) -> None:
+    """Markup in a payload, a result or an error stays what it is: characters."""
+    done = await submit(api, {"answer": {"text": EVIL}}, wait=60)
+    dead = await buried(api, answer=EVIL, note=EVIL)
+
+    await page.open(f"/tasks/{done}")
+    result = await page.sees("onerror", "section[aria-labelledby=outcome]")
+    await page.go(f"/tasks/{dead}", f"Task {dead[:8]}")
+    request = await page.sees("onerror", "section[aria-labelledby=request]")
+    await page.go("/dead-letters", "Dead letters")
+    await page.sees(f"{dead[:8]}…")
+
+    assert json.dumps(EVIL)[1:-1] in result
+    assert json.dumps(EVIL)[1:-1] in request
+    assert not await page.do(page.run, "return window.hacked")
+    assert [] == await page.do(page.all, "main img, main script")
+
+
+async def test_an_api_that_is_gone_is_told_and_waited_for(page: Page, stack: Stack) -> None:
+    """A banner keeps what is known; when the API is back the page goes on by itself."""
+    port = free_port()
+    other = Page(page.driver, f"http://127.0.0.1:{port}")
+
+    async def answers() -> bool:
+        try:
+            async with httpx.AsyncClient() as client:
+                return (await client.get(f"{other.url}/health")).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    async with stack.joined("api", port):
+        await eventually(answers, 60)
+        await other.open()
+        await other.do(page.run, "window.marked = true")
+    banner = await other.sees("The API does not answer", "#banner")
+    kept = await other.do(other.text, "main")
+    async with stack.joined("api", port):
+        await other.until(lambda: not other.one("#banner").is_displayed(), "end of the banner")
+        marked = await other.do(page.run, "return window.marked")
+
+    assert "What is shown is of" in banner
+    assert "twin_agent" in kept
+    assert marked
+
+
+async def test_live_updates_can_be_paused(page: Page, api: httpx.AsyncClient) -> None:
+    """Nothing moves while somebody reads; then it goes on."""
+    await page.open("/tasks")
+    await page.press("Live")
+    pressed = await page.do(lambda: page.one("#live").get_attribute("aria-pressed"))
+    await page.sees("paused", "#foot")
+    task_id = await submit(api, {}, wait=60)
+    still = task_id[:8] in await page.do(page.text, "main")
+    await page.press("Live")
+    await page.sees(task_id[:8])
+
+    assert ("false", False) == (pressed, still)
+
+
+async def test_ten_thousand_tasks_are_paged(page: Page, api: httpx.AsyncClient) -> None:
+    """A batch of them moves on by itself; a page has fifty, and the document stays small."""
+    task = {"pattern": "work", "payload": {}}
+    answer = await api.post("/orchestrate/batch", json=[task] * MANY)
+    batch_id = answer.json()["batch_id"]
+    await asyncio.gather(*(submit(api, {}) for _ in range(60)))
+
+    await page.open("/batches")
+    await page.sees("10,000", f"tr:has(a[href='#/batches/{batch_id}'])")
+    await page.go(f"/batches/{batch_id}", f"Batch {batch_id[:8]}")
+    await page.until(lambda: "Completed 0 " not in page.text("main"), "progress")
+    first = await page.do(lambda: [each.text for each in page.all("tbody th")])
+    await page.do(lambda: page.one(".pager a:last-child").click())
+    await page.sees("Page 2")
+    await page.until(lambda: page.one("tbody th").text != first[0], "the second page")
+    second = await page.do(lambda: [each.text for each in page.all("tbody th")])
+    size = await page.do(page.run, "return document.querySelectorAll('*').length")
+
+    await page.go("/tasks", "Tasks")
+    listed = await page.until(lambda: len(page.all("tbody tr")) >= 50, "a full page")
+    await page.do(lambda: page.one(".pager a:last-child").click())
+    await page.sees("Page 2")
+    await page.do(lambda: page.one(".pager a:first-child").click())
+    await page.sees("Page 1")
+
+    await api.post(f"/batches/{batch_id}/cancel")
+
+    assert (50, 50) == (len(first), len(second))
+    assert not set(first) & set(second)
+    assert size < 2500
+    assert listed
