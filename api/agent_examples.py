@@ -97,6 +97,9 @@ _UNKNOWN = _problem(
 LIST_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: _answer("All agents", {"agents": [_AGENT], "fleet": _FLEET}),
 }
+EVENTS_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: _answer("The events", {"events": _DETAIL["events"], "fleet": _FLEET}),
+}
 AGENT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: _answer("The agent", _DETAIL),
     404: _UNKNOWN,

@@ -18,7 +18,9 @@ from orchestrator.errors import OrderRefused
 from orchestrator.fleet.records import AgentRecord, InstanceChange, InstanceOrder, LimitOrder
 from orchestrator.fleet.state import EVENTS_KEPT, unknown_agent
 from orchestrator.fleet.views import (
+    EVENTS_SHOWN,
     AgentDetail,
+    AgentEvents,
     AgentList,
     AgentView,
     FleetStand,
@@ -93,6 +95,24 @@ async def agents(services: ServicesDependency) -> Response:
 async def agent(name: AgentName, services: ServicesDependency) -> Response:
     """One agent, with the latest events."""
     return document(await _detail(services, name))
+
+
+@router.get(
+    "/fleet/events",
+    response_model=AgentEvents,
+    summary="List what happened to the agents",
+    responses=examples.EVENTS_RESPONSES,
+)
+async def fleet_events(
+    services: ServicesDependency,
+    agent: Annotated[str | None, Query(max_length=100, description="Only those of it")] = None,
+    limit: Annotated[int, Query(ge=1, le=EVENTS_KEPT)] = EVENTS_SHOWN,
+) -> Response:
+    """Changes of health and breakers, and operators' orders, the latest first."""
+    fleet = services.fleet
+    found = await fleet.events(EVENTS_KEPT) if fleet.reachable else ()
+    events = tuple(each for each in found if agent in {None, each.agent})
+    return document(AgentEvents(events=events[:limit], fleet=_stand(services)))
 
 
 async def _view(services: Services, name: str) -> AgentView:

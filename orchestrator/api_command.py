@@ -24,6 +24,7 @@ from orchestrator.exits import EXPLAINED, Exit, code_of
 
 RETRY_SECONDS = 5.0
 FOREVER = math.inf
+_TYPED = click.core.ParameterSource.COMMANDLINE
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1"}  # noqa: S104 - to be replaced
 
 
@@ -243,6 +244,19 @@ def goes_on(words: str) -> Iterator[None]:
     except (KeyboardInterrupt, StillOpen):
         tell(words)
         raise
+
+
+def is_for_subcommand(context: click.Context) -> bool:
+    """Whether a subcommand does the work.
+
+    Raises:
+        click.UsageError: options stand before it, where they would be passed over.
+    """
+    if context.invoked_subcommand is None:
+        return False
+    if any(context.get_parameter_source(name) is _TYPED for name in context.params):
+        raise click.UsageError(f"Put the options after {context.invoked_subcommand}.")
+    return True
 
 
 def user() -> str:

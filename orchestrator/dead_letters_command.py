@@ -1,55 +1,51 @@
-"""``orchestrator dead-letters``: tasks that failed for good, straight from the engine."""
+"""``orchestrator dead-letters``: tasks that failed for good, by the API."""
 
-import asyncio
 import json
 import time
-import uuid
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import click
-from rich.table import Table
-from rich.text import Text
-from temporalio.client import Client
 
-from orchestrator import engine_command
-from orchestrator.cli import config_option, plain_errors
-from orchestrator.config import Settings
+from orchestrator.api_command import Api, api_command, goes_on, is_for_subcommand, user
+from orchestrator.client import OrchestratorClient
 from orchestrator.dead_letters import (
     BulkAction,
-    BulkOrder,
     BulkState,
     BulkStatus,
     DeadLetterDetail,
-    DeadLetterFilter,
-    DeadLetterOrder,
-    DeadLetterPage,
+    DeadLetterItem,
     Resolution,
-    bulk_id,
 )
-from orchestrator.engine.dead_letters import DeadLetters
-from orchestrator.engine.listing import InvalidCursor
-from orchestrator.engine.redrives import Redrives
-from orchestrator.engine_command import Result, console, json_option, print_json, user, valid
-from orchestrator.errors import StartupError
+from orchestrator.display import Column, print_fields, print_json, print_rows, tell
+from orchestrator.models import MAX_PRIORITY, MIN_PRIORITY
+from orchestrator.status_command import print_attempts
+from orchestrator.tasks_command import Moment
 
-_WIDTH = 200
 _LOOK_SECONDS = 0.5
-_PATIENCE_SECONDS = 30.0
-"""How much longer than its rate needs an order about many is watched."""
 _ENDS = {BulkAction.REDRIVE: Resolution.REDRIVEN, BulkAction.DISCARD: Resolution.DISCARDED}
 
+_LETTERS = (
+    Column("task", 36, "whole"),
+    Column("failed at", 19),
+    Column("agent", 24),
+    Column("pattern", 20),
+    Column("tenant", 10),
+    Column("runs", 4),
+    Column("error type", 16),
+    Column("error", fit="fold"),
+)
 _FILTERS = (
     click.option("--agent", help="Only those of this agent."),
     click.option("--pattern", help="Only those of this pattern."),
     click.option("--tenant", help="Only those of this tenant."),
-    click.option("--priority", type=click.IntRange(1, 5), help="Only those of this priority."),
+    click.option("--priority", type=click.IntRange(MIN_PRIORITY, MAX_PRIORITY)),
     click.option("--batch", help="Only items of this batch."),
     click.option("--error-type", help="Only those that failed of this, such as AgentFailed."),
-    click.option("--since", help="Failed at or after, such as 2026-01-15T10:30:00Z."),
-    click.option("--until", help="Failed before."),
+    click.option(
+        "--since", type=Moment(), help="Failed at or after, such as 2026-01-15T10:30:00Z."
+    ),
+    click.option("--until", type=Moment(), help="Failed before."),
 )
 
 
@@ -71,37 +67,18 @@ def _bulk_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--dry-run", is_flag=True, help="Only count them."),
         click.option("--reason", default="", help="Kept with the dead letter."),
-        config_option,
     ):
         command = option(command)
     return _filter_options(command)
 
 
-@dataclass(frozen=True)
-class _Engine:
-    """What the commands work with."""
-
-    settings: Settings
-    dead_letters: DeadLetters
-    redrives: Redrives
-
-
 @click.group(name="dead-letters", invoke_without_command=True)
 @_filter_options
-@config_option
-@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
 @click.option("--cursor", help="Where the page before ended.")
-@json_option("As GET /dead-letters answers.")
 @click.pass_context
-@plain_errors
-def command(
-    context: click.Context,
-    config_path: Path | None,
-    limit: int,
-    cursor: str | None,
-    as_json: bool,  # noqa: FBT001 - click's way
-    **fields: Any,
-) -> None:
+@api_command
+def command(context: click.Context, api: Api, as_json: bool, **fields: Any) -> None:  # noqa: FBT001 - click's way
     """List the tasks that failed for good, run them again, or give them up.
 
     \b
@@ -114,48 +91,39 @@ def command(
       orchestrator dead-letters discard --error-type AgentTimedOut
     """
     # Passed over, the options would make the order larger than it was meant.
-    if engine_command.is_for_subcommand(context):
+    if is_for_subcommand(context):
         return
-    chosen = _filter(fields)
-
-    async def look(engine: _Engine) -> DeadLetterPage:
-        return await engine.dead_letters.page(chosen, limit, cursor)
-
-    page = _run(config_path, look)
+    with api.client() as client:
+        page = client.dead_letter_page(**fields)
     if as_json:
         print_json(page)
         return
-    console(_WIDTH).print(_table(page))
+    print_rows(_LETTERS, map(_row, page.dead_letters))
     if page.next_cursor:
-        click.echo(f"There are more: --cursor {page.next_cursor}")
+        tell(f"There are more: --cursor {page.next_cursor}")
 
 
 @command.command()
 @click.argument("task_id")
-@config_option
-@json_option("As GET /dead-letters/{task_id} answers.")
-@plain_errors
-def show(task_id: str, config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click's
+@api_command
+def show(api: Api, task_id: str, as_json: bool) -> None:  # noqa: FBT001 - click's
     """Show one dead letter: the request, the attempts, and the runs before.
 
     \b
     Examples:
       orchestrator dead-letters show 550e8400-e29b-41d4-a716-446655440000
     """
-
-    async def look(engine: _Engine) -> DeadLetterDetail:
-        return await engine.dead_letters.get(task_id)
-
-    detail = _run(config_path, look)
+    with api.client() as client:
+        detail = client.dead_letter(task_id)
     if as_json:
         print_json(detail)
-        return
-    _show(detail)
+    else:
+        _show(detail)
 
 
 @command.command()
 @_bulk_options
-@plain_errors
+@api_command
 def redrive(**options: Any) -> None:
     """Run a task again under its id, or all that a filter selects.
 
@@ -170,7 +138,7 @@ def redrive(**options: Any) -> None:
 
 @command.command()
 @_bulk_options
-@plain_errors
+@api_command
 def discard(**options: Any) -> None:
     """Give a task up, or all that a filter selects; they stay failed.
 
@@ -185,64 +153,73 @@ def discard(**options: Any) -> None:
 def _resolve(
     action: BulkAction,
     *,
+    api: Api,
     task_id: str | None,
     everything: bool,
     rate: float | None,
     dry_run: bool,
     reason: str,
-    config_path: Path | None,
+    as_json: bool,
     **fields: Any,
 ) -> None:
-    chosen = _filter(fields)
-    if sum((task_id is not None, everything, not chosen.selects_all)) != 1:
+    filters = {name: value for name, value in fields.items() if value is not None}
+    if sum((task_id is not None, everything, bool(filters))) != 1:
         raise click.UsageError("Name one of: a task, what to select such as --agent, or --all.")
-    words = valid(DeadLetterOrder, {"reason": reason, "by": user()})
-
-    async def one(engine: _Engine, task_id: str) -> None:
-        if dry_run:
-            await engine.dead_letters.get(task_id)
-            click.echo("1 dead letter matches.")
+    with api.client() as client:
+        if task_id is not None:
+            _resolve_one(client, action, task_id, dry_run=dry_run, reason=reason, as_json=as_json)
             return
-        resolved = await engine.dead_letters.resolve(action, task_id, words)
-        click.echo(f"Task {task_id} is {resolved.resolution}.")
-
-    async def many(engine: _Engine) -> None:
-        matched = await engine.dead_letters.count(chosen)
-        if dry_run or not matched:
-            click.echo(f"{_letters(matched)} {'matches' if matched == 1 else 'match'}.")
+        matched = client.count_dead_letters(everything=everything, **filters)
+        if dry_run or not matched.matched:
+            _tell_match(matched.matched, as_json=as_json)
             return
-        pace = rate or engine.settings.dead_letters.redrive_rate
-        redrive_id = str(uuid.uuid4())
-        await engine.redrives.start(
-            redrive_id,
-            BulkOrder(
-                action=action,
-                filter=chosen,
-                rate=pace,
-                reason=words.reason,
-                by=words.by,
-                matched=matched,
-            ),
+        status = client.resolve_many(
+            action, everything=everything, rate=rate, reason=reason, by=user(), **filters
         )
-        click.echo(
-            f"{_letters(matched)} to be {_ENDS[action]}, {pace:g} a second; stopping this command "
-            f"does not stop it, cancelling workflow {bulk_id(redrive_id)} does."
-        )
-        await _watch(engine.redrives, redrive_id, matched / pace + _PATIENCE_SECONDS)
-
-    _run(config_path, (lambda engine: one(engine, task_id)) if task_id else many)
+    _follow(api, status, as_json=as_json)
 
 
-async def _watch(redrives: Redrives, redrive_id: str, seconds: float) -> None:
+def _resolve_one(
+    client: OrchestratorClient,
+    action: BulkAction,
+    task_id: str,
+    *,
+    dry_run: bool,
+    reason: str,
+    as_json: bool,
+) -> None:
+    if dry_run:
+        client.dead_letter(task_id)
+        _tell_match(1, as_json=as_json)
+        return
+    order = client.redrive if action is BulkAction.REDRIVE else client.discard
+    answer = order(task_id, reason=reason, by=user())
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(f"Task {task_id} is {_ENDS[action]}.")
+
+
+def _tell_match(matched: int, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"matched": matched, "dry_run": True}))
+    else:
+        click.echo(f"{_letters(matched)} {'matches' if matched == 1 else 'match'}.")
+
+
+def _follow(api: Api, status: BulkStatus, *, as_json: bool) -> None:
     """Wait for its end, and say what came of it."""
-    until = time.monotonic() + seconds
-    status = await redrives.status(redrive_id)
-    while status.state is BulkState.RUNNING and time.monotonic() < until:
-        await asyncio.sleep(_LOOK_SECONDS)
-        status = await redrives.status(redrive_id)
-    click.echo(_tally(status))
-    if status.state is BulkState.RUNNING:
-        click.echo(f"It is still under way; look at workflow {bulk_id(redrive_id)}.")
+    path = f"/dead-letters/redrives/{status.redrive_id}"
+    with goes_on(f"It goes on; look at it with GET {path}, stop it with POST {path}/cancel"):
+        tell(f"{_letters(status.matched)} to be {_ENDS[status.action]}")
+        with api.client(patient=True) as client:
+            while status.state is BulkState.RUNNING:
+                time.sleep(_LOOK_SECONDS)
+                status = client.redrive_status(status.redrive_id)
+    if as_json:
+        print_json(status)
+    else:
+        click.echo(_tally(status))
 
 
 def _tally(status: BulkStatus) -> str:
@@ -254,63 +231,24 @@ def _letters(count: int) -> str:
     return f"{count} dead letter" + ("" if count == 1 else "s")
 
 
-def _filter(fields: dict[str, Any]) -> DeadLetterFilter:
-    return valid(DeadLetterFilter, fields, "--")
-
-
-def _run(
-    config_path: Path | None, work: Callable[[_Engine], Coroutine[Any, Any, Result]]
-) -> Result:
-    async def connected(settings: Settings, client: Client) -> Result:
-        timeout = settings.temporal.rpc_timeout
-        engine = _Engine(settings, DeadLetters(client, timeout), Redrives(client, timeout))
-        try:
-            return await work(engine)
-        except InvalidCursor:
-            raise StartupError("--cursor: not one that this command gave") from None
-
-    return engine_command.run(config_path, "dead-letters", connected)
-
-
-def _table(page: DeadLetterPage) -> Table:
-    table = Table(title=f"{_letters(len(page.dead_letters))}, newest first")
-    table.add_column("task", no_wrap=True)
-    for heading in ("agent", "pattern", "tenant", "failed at", "runs", "error type", "error"):
-        table.add_column(heading, overflow="fold")
-    for each in page.dead_letters:
-        cells = (
-            each.task_id,
-            each.agent or "",
-            each.pattern or "",
-            each.tenant or "",
-            f"{each.failed_at:%Y-%m-%d %H:%M:%S}",
-            str(each.runs),
-            each.error_type or "",
-            each.error,
-        )
-        # Texts, so that brackets in an error are not read as markup.
-        table.add_row(*map(Text, cells))
-    return table
+def _row(letter: DeadLetterItem) -> tuple[Any, ...]:
+    return (
+        letter.task_id,
+        letter.failed_at,
+        letter.agent,
+        letter.pattern,
+        letter.tenant,
+        letter.runs,
+        letter.error_type,
+        letter.error,
+    )
 
 
 def _show(detail: DeadLetterDetail) -> None:
-    out = console(_WIDTH)
-    for name, value in detail.model_dump(mode="json", exclude_none=True).items():
-        if name not in {"request", "attempt_history", "earlier_runs"}:
-            out.print(f"{name:12} {value}", soft_wrap=True)
-    out.print(f"{'request':12} {json.dumps(detail.request, ensure_ascii=False)}", soft_wrap=True)
-    table = Table(title="Attempts")
-    for heading in ("attempt", "at", "agent", "instance", "outcome", "status", "seconds"):
-        table.add_column(heading, overflow="fold")
-    for each in detail.attempt_history:
-        at = f"{each.at:%Y-%m-%d %H:%M:%S}" if each.at else ""
-        cells = (each.attempt, at, each.agent, each.instance, each.outcome, each.status)
-        texts = ["" if cell is None else str(cell) for cell in cells]
-        table.add_row(*map(Text, texts), Text(f"{each.seconds:g}"))
-    out.print(table)
+    apart = {"attempt_history", "earlier_runs"}
+    print_fields(detail.model_dump(mode="json", exclude=apart))
     for run in detail.earlier_runs:
-        out.print(
-            f"Earlier run, ended {run.ended_at:%Y-%m-%d %H:%M:%S} after {run.attempts} attempts: "
-            f"{run.error_type}, {run.error}",
-            soft_wrap=True,
-        )
+        error = f"{run.error_type}, {run.error}"
+        print_fields({"earlier run": f"{run.attempts} attempts until {run.ended_at}: {error}"})
+    if detail.attempt_history:
+        print_attempts(detail.attempt_history)

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -27,7 +28,7 @@ from orchestrator.display import (
     tell,
 )
 from orchestrator.exits import Exit
-from orchestrator.models import TaskState, TaskStatus
+from orchestrator.models import Attempt, TaskState, TaskStatus
 
 LOOK_SECONDS = 1.0
 _ATTEMPTS = (
@@ -104,7 +105,12 @@ def show(status: TaskStatus) -> None:
     if runs:
         print_fields({"earlier_runs": len(runs)})
     if attempts and len(attempts) > (0 if on_terminal() else 1):
-        print_rows(_ATTEMPTS, (_attempt(each) for each in status.attempt_history or ()))
+        print_attempts(status.attempt_history or ())
+
+
+def print_attempts(attempts: Iterable[Attempt]) -> None:
+    """A line for each attempt."""
+    print_rows(_ATTEMPTS, map(_attempt, attempts))
 
 
 def _attempt(each: Any) -> tuple[Any, ...]:

@@ -2,16 +2,9 @@
 
 import click
 
+from orchestrator.agents_display import print_instances
 from orchestrator.api_command import Api, Id, api_command
-from orchestrator.display import Column, print_json, print_rows
-
-_INSTANCES = (
-    Column("instance", 40, "fold"),
-    Column("health", 9),
-    Column("breaker", 11),
-    Column("calls", 8),
-    Column("why", fit="fold"),
-)
+from orchestrator.display import print_json
 
 
 def _steering(order: str, explanation: str, example: str) -> click.Command:
@@ -22,22 +15,10 @@ def _steering(order: str, explanation: str, example: str) -> click.Command:
             detail = getattr(client, order)(agent, instance=instance, reason=reason)
         if as_json:
             print_json(detail)
-            return
-        print_rows(
-            _INSTANCES,
-            (
-                (
-                    each.url,
-                    each.health.state.value,
-                    each.breaker.state.value,
-                    "draining" if each.draining else "taken",
-                    each.breaker.reason or each.health.reason,
-                )
-                for each in detail.instances
-            ),
-        )
+        else:
+            print_instances(detail.instances)
 
-    steer.__doc__ = f"{explanation}\n\n\b\nExamples:\n  orchestrator {order} {example}"
+    steer.__doc__ = f"{explanation}\n\n\b\nExamples:\n  orchestrator {example}"
     decorated = api_command(steer)
     for option in (
         click.option("--reason", default="", help="Why; kept with the agent's events."),
@@ -45,20 +26,26 @@ def _steering(order: str, explanation: str, example: str) -> click.Command:
         click.argument("agent", metavar="AGENT", type=Id()),
     ):
         decorated = option(decorated)
-    return click.command(order)(decorated)
+    return click.command(order.replace("_", "-"))(decorated)
 
 
 drain = _steering(
     "drain",
     "Send AGENT no new calls; those under way go on.",
-    "translation_agent --instance http://10.0.0.7:8101 --reason upgrade",
+    "drain translation_agent --instance http://10.0.0.7:8101 --reason upgrade",
 )
-resume = _steering("resume", "Send calls again to what was drained.", "translation_agent")
+resume = _steering("resume", "Send calls again to what was drained.", "resume translation_agent")
 trip = _steering(
     "trip",
     "Hold AGENT's breakers open until a reset.",
-    'translation_agent --reason "wrong answers"',
+    'trip translation_agent --reason "wrong answers"',
 )
 reset = _steering(
-    "reset", "Close AGENT's breakers and forget what they counted.", "translation_agent"
+    "reset", "Close AGENT's breakers and forget what they counted.", "reset translation_agent"
 )
+disable_breaker = _steering(
+    "disable_breaker",
+    "Admit every call to AGENT, whatever fails, until a reset.",
+    "agents disable-breaker translation_agent",
+)
+ORDERS = (drain, resume, trip, reset, disable_breaker)

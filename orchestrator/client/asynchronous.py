@@ -172,6 +172,7 @@ class AsyncOrchestratorClient:
     results = _listed(joint.results)
     agents = _answered(steering.agents)
     agent = _answered(steering.agent)
+    agent_events = _answered(steering.agent_events)
     drain = _answered(steering.drain)
     resume = _answered(steering.resume)
     trip = _answered(steering.trip)

@@ -28,7 +28,7 @@ from orchestrator.dead_letters import (
     DeadLetterPage,
     Discarded,
 )
-from orchestrator.fleet.views import AgentDetail, AgentList
+from orchestrator.fleet.views import AgentDetail, AgentEvents, AgentList
 from orchestrator.models import Health, LimitMode, TaskStatus
 
 
@@ -40,6 +40,12 @@ def agents() -> Call[AgentList]:
 def agent(name: str) -> Call[AgentDetail]:
     """One agent, with the latest events."""
     return Call("GET", path_of("agents", name), as_model(AgentDetail))
+
+
+def agent_events(*, agent: str | None = None, limit: int | None = None) -> Call[AgentEvents]:
+    """What happened to the agents, or to one, the latest first."""
+    params = query(agent=agent, limit=limit)
+    return Call("GET", "/fleet/events", as_model(AgentEvents), params=params)
 
 
 def _ordered(name: str, order: str, **fields: Any) -> Call[AgentDetail]:

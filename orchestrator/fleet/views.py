@@ -98,6 +98,13 @@ class AgentDetail(AgentView):
     fleet: FleetStand
 
 
+class AgentEvents(Model):
+    """What happened to the agents, the latest first; none while the fleet does not answer."""
+
+    events: tuple[FleetEvent, ...]
+    fleet: FleetStand
+
+
 class AgentList(Model):
     """All agents."""
 

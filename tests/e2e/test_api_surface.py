@@ -26,7 +26,13 @@ PATHS = {
     *("/tasks", "/tasks/{task_id}/cancel", "/tasks/{task_id}/priority"),
     *("/tasks/cancel", "/tasks/cancellations/{order_id}"),
     "/tasks/cancellations/{order_id}/stop",
-    *("/agents", "/agents/{name}", "/agents/{name}/limit", "/agents/{name}/instances"),
+    *(
+        "/agents",
+        "/fleet/events",
+        "/agents/{name}",
+        "/agents/{name}/limit",
+        "/agents/{name}/instances",
+    ),
     *(
         f"/agents/{{name}}/{order}"
         for order in ("drain", "resume", "trip", "reset", "disable_breaker")

@@ -1,4 +1,4 @@
-"""`orchestrator agents`, as far as it needs no engine."""
+"""`orchestrator agents` and `dead-letters`, as far as they need no API."""
 
 import os
 
@@ -10,39 +10,45 @@ from tests.support.stack import free_port
 
 
 def run(*arguments: str) -> Result:
-    """Run the command where no engine answers."""
+    """Run a command where no API answers."""
     own = {name: None for name in os.environ if name.startswith("ORCHESTRATOR_")}
-    env = {
-        **own,
-        "ORCHESTRATOR_TEMPORAL__ADDRESS": f"127.0.0.1:{free_port()}",
-        "ORCHESTRATOR_TEMPORAL__CONNECT_TIMEOUT": "0.3",
-    }
-    return CliRunner().invoke(orchestrator, ["agents", *arguments], env=env)
+    env = {**own, "ORCHESTRATOR_URL": f"http://127.0.0.1:{free_port()}"}
+    return CliRunner().invoke(orchestrator, [*arguments], env=env)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["limit", "reader", "--rate", "-1"], "rate: Input should be greater than 0"),
-        (["limit", "reader", "--mode", "never"], "Invalid value for '--mode'"),
-        (["add-instance", "reader", "nonsense"], "an http:// or https:// URL with a host"),
-        (["add-instance", "reader", "http://x", "--weight", "0"], "weight: Input should be"),
-        (["drain", "reader", "--reason", "x" * 501], "reason: String should have at most 500"),
-        (["drain"], "Missing argument 'NAME'"),
-        (["--json", "drain", "reader"], "Put the options after drain."),
-        (["dran", "reader"], "No such command 'dran'"),
+        (["agents", "limit", "reader", "--mode", "never"], "Invalid value for '--mode'"),
+        (["agents", "drain"], "Missing argument 'AGENT'"),
+        (["agents", "drain", " "], "names nothing"),
+        (["agents", "--json", "drain", "reader"], "Put the options after drain."),
+        (["agents", "dran", "reader"], "No such command 'dran'"),
+        (["dead-letters", "redrive"], "Name one of: a task, what to select such as --agent"),
+        (["dead-letters", "discard", "unknown", "--all"], "Name one of"),
+        (["dead-letters", "--agent", "reader", "redrive"], "Put the options after redrive."),
+        (["dead-letters", "--since", "yesterday"], "is not a time such as"),
     ],
 )
 def test_a_wrong_command_is_told_what_is_wrong(arguments: list[str], words: str) -> None:
-    """Before anything is asked of the engine."""
+    """Before anything is asked of the API."""
     result = run(*arguments)
     assert 2 == result.exit_code
     assert words in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["show", "reader"], ["drain", "reader"], ["events"]])
-def test_without_an_engine_one_line_says_so(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["agents"],
+        ["agents", "show", "reader"],
+        ["agents", "drain", "reader"],
+        ["agents", "events"],
+        ["dead-letters"],
+    ],
+)
+def test_without_an_api_one_line_says_so(arguments: list[str]) -> None:
     """With its address, and no traceback."""
-    result = run(*arguments)
-    assert (1, "", 1) == (result.exit_code, result.stdout, len(result.stderr.splitlines()))
-    assert result.stderr.startswith("orchestrator: No engine answers at 127.0.0.1:")
+    result = run(*arguments, "--retry-for", "0")
+    assert (5, "", 1) == (result.exit_code, result.stdout, len(result.stderr.splitlines()))
+    assert "http://127.0.0.1:" in result.stderr
