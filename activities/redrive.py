@@ -32,8 +32,9 @@ PAGE = 50
 """As many are under way at once, at the most."""
 HEARTBEAT_SECONDS = 1.0
 ENGINE_PAUSE_SECONDS = 1.0
-TRIES = 3
-"""How often one is asked for that no worker carries out, while the engine answers."""
+TRIES = 10
+"""How often one is asked for that no worker carries out, while the engine answers; workers that come
+back may need longer than one call waits."""
 
 Result = TypeVar("Result")
 

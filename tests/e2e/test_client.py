@@ -37,6 +37,20 @@ async def test_tasks_are_submitted_once_and_waited_for(stack: Stack) -> None:
     assert ["work"] == caught.value.problem["closest"]
 
 
+async def test_what_happens_is_followed(stack: Stack) -> None:
+    """Each event once, to the end; from any of them on again."""
+    async with AsyncOrchestratorClient(stack.url) as client:
+        task = await client.submit("work", {"n": 2})
+        events = [each async for each in client.events(task.task_id)]
+        rest = [each async for each in client.events(task.task_id, last_event_id=events[0].id)]
+        batch = await client.batch([WORK, WORK])
+        counted = [each async for each in client.batch_events(batch.batch_id)]
+    assert len(events) == len({each.id for each in events}) > 1
+    assert events[1:] == rest
+    assert "completed" in events[-1].event
+    assert 2 == counted[-1].data["completed"]
+
+
 async def test_batches_and_aggregates(stack: Stack) -> None:
     """Handed in, waited for, read, joined."""
     async with AsyncOrchestratorClient(stack.url) as client:

@@ -73,9 +73,13 @@ async def carried_out(api: httpx.AsyncClient, location: str, seconds: float = 30
 
     async def ended() -> Any:
         try:
-            status = (await api.get(location)).json()
+            answer = await api.get(location)
         except httpx.TransportError:
             return None
+        # 503: the worker that was killed is not back yet.
+        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            return None
+        status = answer.json()
         return status if status["state"] != "running" else None
 
     return dict(await eventually(ended, seconds, "the end of the redrive"))

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from tests.support.agents import Agent, Call, Reply
 from tests.support.metrics import Metrics, metrics_of, promtool, texts_of
+from tests.support.receivers import SECRET, hook
 from tests.support.stack import ROOT, Stack, eventually, running
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
@@ -54,6 +55,7 @@ async def stack(
             for dispatch in ("inline", "coalesced")
         ],
         "load_balancing": {"health_check_interval": 1},
+        "callbacks": {"secret": SECRET, "allow": ["127.0.0.1"], "retry_delays": [0.1]},
         "error_recovery": {
             "max_retries": 1,
             "retry_delay": 0.3,
@@ -263,6 +265,28 @@ async def test_batches_and_coalesced_tasks(
     assert 4 == shown.value("orchestrator_active_tasks")
 
 
+async def test_a_callback_that_arrives_late(
+    api: httpx.AsyncClient, stack: Stack, agents: dict[str, Agent]
+) -> None:
+    """An attempt that failed, and one that delivered it."""
+    answers(agents["work"], Reply())
+    before = await metrics_of(stack)
+    async with Agent() as receiver:
+        receiver.script(Reply(status=503), Reply())
+        task = {"pattern": "work", "payload": {}, "callback_url": hook(receiver)}
+        await api.post("/orchestrate", json=task)
+        name = "orchestrator_callback_deliveries_total"
+        after = await reaches(
+            stack,
+            lambda now: now.value(name, outcome="delivered") == 1,
+            "the delivery",
+        )
+
+    assert 0 == before.value(name)
+    assert 1 == after.value(name, outcome="failed")
+    assert 2 == after.value("orchestrator_callback_delivery_duration_seconds_count")
+
+
 async def test_json_and_prometheus_agree(api: httpx.AsyncClient, stack: Stack) -> None:
     """Every number that both have is the same, once nothing moves."""
 
@@ -280,6 +304,7 @@ def as_json(text: Metrics) -> dict[str, Any]:
     words = ("closed", "half_open", "open")
     return {
         "total_tasks": text.value("orchestrator_tasks"),
+        "dead_letters": text.value("orchestrator_dead_letters"),
         "active_tasks": text.value("orchestrator_active_tasks"),
         **{
             f"{status}_tasks": text.value("orchestrator_tasks", status=status)
@@ -313,7 +338,7 @@ async def test_what_is_told_is_what_is_documented(stack: Stack) -> None:
         for name, kind in found.types.items()
         if name.startswith("orchestrator_")
     }
-    # No callback was delivered and nobody was parked: what was not seen yet has no labels.
+    # Nobody is parked now: what was not seen yet has no labels.
     unseen = {name for name, _, labels in told if not labels}
     documented = {
         (name, kind, frozenset() if name in unseen else labels) for name, kind, labels in table()
