@@ -33,8 +33,8 @@ PAGE = 50
 HEARTBEAT_SECONDS = 1.0
 ENGINE_PAUSE_SECONDS = 1.0
 TRIES = 10
-"""How often one is asked for that no worker carries out, while the engine answers; workers that come
-back may need longer than one call waits."""
+"""How often one is asked for that no worker carries out, while the engine answers: one that comes
+back may need longer than a call waits."""
 
 Result = TypeVar("Result")
 
