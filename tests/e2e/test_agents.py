@@ -14,7 +14,7 @@ from tests.support.stack import BIN, Stack, eventually
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 
 NAME = "test_agent"
-SEEN_SECONDS = 2.0
+SEEN_SECONDS = 10.0
 UPDATE = ("workflow", "update", "execute", "--workflow-id", "agent-fleet", "--output", "json")
 
 

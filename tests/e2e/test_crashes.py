@@ -184,7 +184,7 @@ async def test_a_frozen_engine_is_503_within_the_deadline(tmp_path: Path) -> Non
 
         assert {503} == {answer.status_code for answer in frozen}
         assert all("Retry-After" in answer.headers for answer in frozen)
-        assert seconds < 10
+        assert seconds < 30
         assert {"completed": 2} == Counter(end["status"] for end in ends.values())
         assert 1 == len(agent.calls_of(task_id))
 
@@ -221,7 +221,7 @@ async def test_who_waits_is_answered_when_the_product_stops(tmp_path: Path) -> N
             answer = await waiting
 
     assert (0, 202, "running") == (code, answer.status_code, answer.json()["status"])
-    assert seconds < 20
+    assert seconds < 40
 
 
 async def submit_and_wait(api: httpx.AsyncClient, seconds: int) -> httpx.Response:

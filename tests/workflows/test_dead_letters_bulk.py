@@ -221,7 +221,7 @@ async def test_an_order_goes_on_when_its_worker_stops(client: Client) -> None:
         stage.agent.script(Reply())
         stage.agent.calls.clear()
         async with stage.redriver():
-            order = await stage.bulk(rate=10.0, matched=10)
+            order = await stage.bulk(rate=3.0, matched=10)
             await stage.agent.called(3)
         before = len(stage.agent.calls)
         async with stage.redriver():

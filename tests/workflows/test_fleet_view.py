@@ -26,7 +26,7 @@ from orchestrator.resilience.pool import Pools
 from tests.support.stack import eventually
 from tests.workflows.fleet_stage import RPC_SECONDS, A, B, fleet_of, happened, instance, reader
 
-SEEN_SECONDS = 2.0
+SEEN_SECONDS = 10.0
 SETTINGS = Settings(
     agents={"reader": Agent(instances=(Instance(url=A), Instance(url=B)))},
     error_recovery=ErrorRecovery(

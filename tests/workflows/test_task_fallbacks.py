@@ -164,11 +164,11 @@ async def test_the_deadline_is_the_tasks_and_not_each_agents(client: Client) -> 
     """The second has what the first has left."""
     once = {"max_retries": 0}
     async with serving(client, Agent(FAILS), Agent(Reply(hang=True)), error_recovery=once) as stage:
-        task_id = await stage.submit(timeout=2.0)
+        task_id = await stage.submit(timeout=4.0)
         status = await stage.ended(task_id)
         described = await client.get_workflow_handle(task_id).describe()
     assert described.close_time is not None
-    assert (described.close_time - described.start_time).total_seconds() < 3
+    assert (described.close_time - described.start_time).total_seconds() < 7.5
     assert ("AgentTimedOut", 2) == (status.error_type, status.attempts)
 
 
