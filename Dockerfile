@@ -32,7 +32,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     ORCHESTRATOR_CONFIG=/app/config.yaml \
     ORCHESTRATOR_DATA_DIR=/data \
     # The container's own network is what keeps others out: publish ports on purpose.
-    ORCHESTRATOR_AGENT__HOST=0.0.0.0
+    ORCHESTRATOR_AGENT__HOST=0.0.0.0 \
+    ORCHESTRATOR_SECURITY__ALLOW_ANONYMOUS=true
 USER 10001:10001
 # The API, and its metrics for Prometheus.
 EXPOSE 8000 9090

@@ -86,7 +86,7 @@ class TaskJoiner:
         return report.model_copy(update={"refusal": refusal})
 
     async def _gather(self, gathering: "_Gathering") -> None:
-        async with aclosing(self._endings.look(gathering.left)) as endings:
+        async with aclosing(self._endings.look(gathering.left, gathering.knows_only)) as endings:
             async for ending in endings:
                 gathering.add(ending)
                 if gathering.is_full:
@@ -115,6 +115,7 @@ class TaskJoiner:
 
         async def cancel(task_id: str) -> None:
             try:
+                await self._check(task_id, tasks.knows_only)
                 await patiently(lambda: self._tasks.cancel(task_id))
             except TaskNotFound:
                 return
@@ -132,12 +133,20 @@ class TaskJoiner:
 
         async def redrive(task_id: str) -> None:
             try:
+                await self._check(task_id, tasks.knows_only)
                 await patiently(lambda: self._dead_letters.redrive(task_id, order))
-            except (DeadLetterNotFound, OrderRefused, EngineRefused):
+            except (TaskNotFound, DeadLetterNotFound, OrderRefused, EngineRefused):
                 return
 
         await self._for_each(tasks.task_ids, redrive, self._dead)
         return JoinReport(reopened=tasks.positions)
+
+    async def _check(self, task_id: str, tenant: str | None) -> None:
+        """Raises TaskNotFound for a task of another than the tenant whose alone are known."""
+        if tenant is None:
+            return
+        if (await patiently(lambda: self._tasks.status(task_id))).tenant != tenant:
+            raise TaskNotFound(task_id)
 
     async def _dead(self, task_ids: Iterable[str]) -> list[str]:
         """Those of them that have a dead letter, where they are too many to ask for each."""
@@ -185,6 +194,11 @@ class _Gathering:
         """The positions of the tasks of which nothing was told, by id."""
         self.outcomes: list[Joined] = []
         self.is_full = False
+
+    @property
+    def knows_only(self) -> str | None:
+        """The tenant whose tasks alone are known."""
+        return self._watch.knows_only
 
     @property
     def report(self) -> JoinReport:

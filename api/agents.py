@@ -10,6 +10,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api import agent_examples as examples
+from api.callers import by, caller_of
 from api.dependencies import Services, ServicesDependency
 from api.requests import AnyModel, json_object, validated
 from api.tasks import document
@@ -28,7 +29,7 @@ from orchestrator.fleet.views import (
     agent_view,
     queue_view,
 )
-from orchestrator.models import LimitMode, Model
+from orchestrator.models import Flag, LimitMode, Model, WholeNumber
 
 MAX_ORDER_BYTES = 10_000
 
@@ -54,18 +55,20 @@ class About(Reason):
 class Limits(Reason):
     """What is not named stays; ``clear`` takes back what was set at run time first."""
 
-    rate: float | None = Field(default=None, gt=0, le=1e9, description="Calls a minute")
-    burst: int | None = Field(default=None, ge=1, le=1_000_000)
+    rate: float | None = Field(
+        default=None, strict=True, gt=0, le=1e9, description="Calls a minute"
+    )
+    burst: WholeNumber | None = Field(default=None, ge=1, le=1_000_000)
     mode: LimitMode | None = None
-    max_connections: int | None = Field(default=None, ge=1, le=10_000)
-    clear: bool = False
+    max_connections: WholeNumber | None = Field(default=None, ge=1, le=10_000)
+    clear: Flag = False
 
 
 class NewInstance(Reason):
     """An instance to be added."""
 
     url: Url = Field(max_length=2000)
-    weight: int | None = Field(default=None, ge=1, le=1000)
+    weight: WholeNumber | None = Field(default=None, ge=1, le=1000)
 
 
 class OldInstance(Reason):
@@ -160,7 +163,12 @@ def _route_order(order: str, summary: str, explanation: str) -> None:
         given = await _given(request, About)
         await services.fleet.order(
             order,
-            InstanceOrder(agent=name, instance=given.instance, reason=given.reason, by=WHO),
+            InstanceOrder(
+                agent=name,
+                instance=given.instance,
+                reason=given.reason,
+                by=by(caller_of(request), "", WHO),
+            ),
         )
         return document(await _detail(services, name))
 
@@ -196,7 +204,9 @@ async def limit(name: AgentName, request: Request, services: ServicesDependency)
     """Set the agent's rate limit, or how many calls a worker makes at once, at run time."""
     # What was not given must not travel as if it had been.
     given = (await _given(request, Limits)).model_dump(exclude_unset=True)
-    await services.fleet.order("set_limit", LimitOrder(agent=name, by=WHO, **given))
+    await services.fleet.order(
+        "set_limit", LimitOrder(agent=name, by=by(caller_of(request), "", WHO), **given)
+    )
     return document(await _detail(services, name))
 
 
@@ -214,7 +224,7 @@ async def add_instance(name: AgentName, request: Request, services: ServicesDepe
     It stays until it is removed.
     """
     given = await _given(request, NewInstance)
-    order = InstanceChange(agent=name, by=WHO, **given.model_dump())
+    order = InstanceChange(agent=name, by=by(caller_of(request), "", WHO), **given.model_dump())
     before = services.fleet.agents.get(name, AgentRecord()).instances
     known = order.url in {each.url for each in before}
     await services.fleet.order("add_instance", order)
@@ -243,6 +253,8 @@ async def remove_instance(
     wanted = url or given.url
     if wanted is None:
         raise OrderRefused("Say which instance: ?url=http://...", "invalid")
-    order = InstanceChange(agent=name, url=wanted, reason=given.reason, by=WHO)
+    order = InstanceChange(
+        agent=name, url=wanted, reason=given.reason, by=by(caller_of(request), "", WHO)
+    )
     await services.fleet.order("remove_instance", order)
     return document(await _detail(services, name))

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from api import aggregate_examples as examples
 from api.batch_bodies import all_good
+from api.callers import CallerDependency, caller_of
 from api.dependencies import Services, ServicesDependency
 from api.errors import status_of
 from api.requests import (
@@ -38,7 +39,15 @@ from orchestrator.aggregates import (
 from orchestrator.batches import PART_BYTES, Batch
 from orchestrator.batching import Intake
 from orchestrator.engine.aggregates import SubmittedAggregate
-from orchestrator.errors import AgentUnavailable, AggregateNotFound, EngineUnavailable, QueueFull
+from orchestrator.errors import (
+    AgentUnavailable,
+    AggregateNotFound,
+    EngineUnavailable,
+    QueueFull,
+    QuotaExceeded,
+)
+from orchestrator.models import DEFAULT_TENANT
+from orchestrator.security.callers import Caller
 from orchestrator.telemetry import metrics
 from orchestrator.telemetry.logging import get_logger
 
@@ -49,7 +58,6 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 """More than what fits into one aggregate, however its JSON is written."""
 DEFAULT_WAIT_SECONDS = 30
 _KEYS = "aggregate"
-"""Whose idempotency keys these are: an aggregate may join tasks of several tenants."""
 
 AggregateId = Annotated[
     str,
@@ -99,28 +107,39 @@ async def _submit(request: Request, services: Services) -> tuple[AggregateStatus
     """Start the aggregate, or find it: as far as it is known so, and whether it is new."""
     body = await json_object(request, MAX_BODY_BYTES)
     key = idempotency_key(request)
-    aggregate_id = task_id_of(key, _KEYS) if key else str(uuid.uuid4())
+    caller = caller_of(request)
+    aggregate_id = task_id_of(key, _keys_of(caller)) if key else str(uuid.uuid4())
     # Thousands of tasks take their time, in which others are answered.
-    wanted, intake = await asyncio.to_thread(_taken_in, body, services)
+    wanted, intake = await asyncio.to_thread(_taken_in, body, services, caller)
     await services.guard.check_all(intake.receivers)
     digest = await asyncio.to_thread(fingerprint, wanted) if key else None
     total = len(set(wanted.task_ids)) + intake.taken
     began, now = time.perf_counter(), datetime.now(UTC)
     try:
-        plans = await services.admission.admitted_batch(intake.plans)
-    except (AgentUnavailable, QueueFull) as refusal:
+        async with services.quotas.admitted(
+            intake.tenants or {caller.tenant or DEFAULT_TENANT}, intake.taken
+        ) as grant:
+            plans = await services.admission.admitted_batch(intake.plans)
+            limit_of = services.admission.limits.of
+            parts = intake.parts(aggregate_id, plans, limit_of, now, traceparent(request))
+            aggregation = _aggregation(wanted, parts, now).model_copy(
+                update={
+                    "tenant": _tenant_of(wanted, intake, caller),
+                    "knows_only": caller.bound,
+                }
+            )
+            submitted = await services.aggregates.submit(aggregate_id, aggregation, now, digest)
+            if grant:
+                grant.replayed = not submitted.created
+    except (AgentUnavailable, QueueFull, QuotaExceeded) as refusal:
         replayed = None if digest is None else await _replayed(services, aggregate_id, digest)
         if replayed is not None:
             return _begun(aggregate_id, total, replayed), False
-        agent = getattr(refusal, "agent", intake.plans[0].agent)
+        agent = getattr(refusal, "agent", intake.plans[0].agent if intake.plans else "")
         count_refusal(agent, refusal)
         metrics.submission(agent, status_of(refusal), time.perf_counter() - began, intake.taken)
         log.info("aggregate_refused", agent=agent, tasks=intake.taken, reason=str(refusal))
         raise
-    limit_of = services.admission.limits.of
-    parts = intake.parts(aggregate_id, plans, limit_of, now, traceparent(request))
-    aggregation = _aggregation(wanted, parts, now)
-    submitted = await services.aggregates.submit(aggregate_id, aggregation, now, digest)
     for agent, count in intake.agents(plans).items():
         metrics.submission(agent, HTTPStatus.ACCEPTED, time.perf_counter() - began, count)
     log.info(
@@ -147,7 +166,21 @@ def _begun(aggregate_id: str, total: int, submitted: SubmittedAggregate) -> Aggr
     )
 
 
-def _taken_in(body: dict[str, Any], services: Services) -> tuple[AggregateRequest, Intake]:
+def _keys_of(caller: Caller) -> str:
+    """Whose idempotency keys these are: an aggregate may join tasks of several tenants."""
+    return _KEYS if caller.bound is None else f"{_KEYS}\n{caller.bound}"
+
+
+def _tenant_of(wanted: AggregateRequest, intake: Intake, caller: Caller) -> str | None:
+    """Whose the aggregate is; None where it may join tasks of several."""
+    if caller.bound is None and not wanted.task_ids and len(intake.tenants) == 1:
+        return next(iter(intake.tenants))
+    return caller.bound
+
+
+def _taken_in(
+    body: dict[str, Any], services: Services, caller: Caller
+) -> tuple[AggregateRequest, Intake]:
     """The request, and the tasks that are to be started, routed.
 
     Raises:
@@ -155,7 +188,7 @@ def _taken_in(body: dict[str, Any], services: Services) -> tuple[AggregateReques
         RequestValidationError: with everything else that is.
     """
     most = services.settings.limits.max_payload_bytes
-    intake = Intake(services.routes, most, services.guard.read)
+    intake = Intake(services.routes, most, services.guard.read, caller=caller)
     given = body.get("tasks")
     for each in given if isinstance(given, list) else ():
         intake.offer(each)
@@ -201,6 +234,12 @@ async def _replayed(
         return None
 
 
+async def check_aggregate(caller: Caller, services: Services, aggregate_id: str) -> None:
+    """Raises AggregateNotFound where it is another tenant's."""
+    if caller.bound and not caller.sees(await services.aggregates.tenant(aggregate_id)):
+        raise AggregateNotFound(aggregate_id)
+
+
 async def _watched(services: Services, aggregate_id: str, wait: float) -> AggregateStatus:
     aggregates = services.aggregates
     return await watched(services, lambda seconds: aggregates.status(aggregate_id, seconds), wait)
@@ -220,6 +259,7 @@ async def status(
 
     With ``Prefer: wait=N`` answered as soon as the aggregate has ended, or after N seconds.
     """
+    await check_aggregate(caller_of(request), services, aggregate_id)
     wait = wait_seconds(request)
     headers = {"Preference-Applied": f"wait={wait}"} if wait else None
     return document(await _watched(services, aggregate_id, wait), HTTPStatus.OK, headers)
@@ -232,11 +272,14 @@ async def status(
     summary="Redrive an aggregate's failed tasks",
     responses=examples.REDRIVE_RESPONSES,
 )
-async def redrive(aggregate_id: AggregateId, services: ServicesDependency) -> Response:
+async def redrive(
+    aggregate_id: AggregateId, caller: CallerDependency, services: ServicesDependency
+) -> Response:
     """Run those of its tasks again that wait among the dead letters, and join them anew.
 
     The tasks and the aggregate keep their ids; an aggregate that has ended runs again.
     """
+    await check_aggregate(caller, services, aggregate_id)
     found = await services.aggregates.redrive(aggregate_id)
     log.info("aggregate_redriven", aggregate_id=aggregate_id)
     return document(found, HTTPStatus.ACCEPTED)
@@ -249,8 +292,11 @@ async def redrive(aggregate_id: AggregateId, services: ServicesDependency) -> Re
     summary="Cancel an aggregate",
     responses=examples.CANCEL_RESPONSES,
 )
-async def cancel(aggregate_id: AggregateId, services: ServicesDependency) -> Response:
+async def cancel(
+    aggregate_id: AggregateId, caller: CallerDependency, services: ServicesDependency
+) -> Response:
     """Join no more, and cancel the tasks that it started; those that it was given go on."""
+    await check_aggregate(caller, services, aggregate_id)
     found = await services.aggregates.cancel(aggregate_id)
     log.info("aggregate_cancel_requested", aggregate_id=aggregate_id)
     return document(found, HTTPStatus.ACCEPTED)

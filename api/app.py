@@ -18,7 +18,9 @@ from api import (
     dead_letters,
     errors,
     events,
+    openapi,
     overview,
+    sessions,
     tasks,
     traffic,
 )
@@ -67,4 +69,6 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(dashboard.router)
     app.include_router(traffic.router)
     app.include_router(asyncapi.router)
+    app.include_router(sessions.router)
+    openapi.install(app)
     return app

@@ -60,7 +60,7 @@ _REFUSED["content"]["application/problem+json"]["schema"]["properties"] |= {
         "type": "array",
         "items": {
             "type": "object",
-            "required": ["index", "message"],
+            "required": ["message"],
             "properties": {
                 "index": {"type": "integer", "description": "Of the item; the first is 0"},
                 "field": {"type": ["string", "null"]},
@@ -89,8 +89,10 @@ SUBMIT_BATCH: dict[str, Any] = {
                 "examples": {"two": {"summary": "Two tasks", "value": _TASKS}},
             },
             "application/x-ndjson": {
-                "schema": {"type": "string", "description": "One task a line"},
-                "example": _LINES,
+                "schema": {
+                    "type": "string",
+                    "description": f"One task a line, such as:\n\n```\n{_LINES}```",
+                },
             },
         },
     },

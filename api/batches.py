@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from api import batch_examples as examples
 from api import rate_limits
 from api.batch_bodies import all_good, some_good, take_in
+from api.callers import CallerDependency, caller_of, check
 from api.dead_letters import carry_out, object_or_nothing
 from api.dependencies import Services, ServicesDependency
 from api.errors import retry_seconds, status_of
@@ -37,8 +38,15 @@ from orchestrator.dead_letters import (
     DeadLetterFilter,
 )
 from orchestrator.engine.batches import SubmittedBatch
-from orchestrator.errors import AgentUnavailable, BatchNotFound, EngineUnavailable, QueueFull
+from orchestrator.errors import (
+    AgentUnavailable,
+    BatchNotFound,
+    EngineUnavailable,
+    QueueFull,
+    QuotaExceeded,
+)
 from orchestrator.models import Plan, TaskState, TaskStatus, Verdict
+from orchestrator.security.callers import Caller
 from orchestrator.telemetry import metrics
 from orchestrator.telemetry.logging import get_logger
 
@@ -86,7 +94,7 @@ async def _accept(
 ) -> tuple[BatchAccepted, bool]:
     """What the request is answered with, and whether the batch was started by it."""
     began = time.perf_counter()
-    intake = _intake(services)
+    intake = _intake(request, services)
     try:
         digest = await _take_in(request, services, intake, partial=partial)
         submitted, plans = await _submit(request, services, intake, digest)
@@ -109,9 +117,15 @@ async def _accept(
     return accepted, submitted.created
 
 
-def _intake(services: Services) -> Intake:
+def _intake(request: Request, services: Services) -> Intake:
     most = services.settings.limits.max_payload_bytes
-    return Intake(services.routes, most, services.guard.read)
+    return Intake(services.routes, most, services.guard.read, caller=caller_of(request))
+
+
+async def check_batch(caller: Caller, services: Services, batch_id: str) -> None:
+    """Raises BatchNotFound where it is another tenant's."""
+    batches = services.tasks.batches
+    await check(caller, lambda: batches.status(batch_id), BatchNotFound(batch_id))
 
 
 async def _take_in(
@@ -128,7 +142,7 @@ async def _take_in(
 
 async def _rehearse(request: Request, services: Services, *, partial: bool) -> BatchRehearsal:
     """What a submission would lead to now; nothing is started."""
-    intake = _intake(services)
+    intake = _intake(request, services)
     await _take_in(request, services, intake, partial=partial)
     plans: Sequence[Plan] = intake.plans
     verdict = Verdict(admitted=True, status_code=HTTPStatus.ACCEPTED)
@@ -156,8 +170,19 @@ async def _submit(
     """Start the batch, or find it; with the plans of its items."""
     batch_id = batch_id_for(idempotency_key(request), intake.tenants)
     try:
-        plans = await services.admission.admitted_batch(intake.plans)
-    except (AgentUnavailable, QueueFull) as refusal:
+        async with services.quotas.admitted(intake.tenants, intake.taken) as grant:
+            plans = await services.admission.admitted_batch(intake.plans)
+            parts = intake.parts(
+                batch_id,
+                plans,
+                services.admission.limits.of,
+                datetime.now(UTC),
+                traceparent(request),
+            )
+            submitted = await services.tasks.batches.submit(batch_id, parts, digest)
+            if grant:
+                grant.replayed = not submitted.created
+    except (AgentUnavailable, QueueFull, QuotaExceeded) as refusal:
         replayed = None if digest is None else await _replayed(services, batch_id, digest)
         if replayed is None:
             agent = getattr(refusal, "agent", intake.plans[0].agent)
@@ -165,10 +190,7 @@ async def _submit(
             log.info("batch_refused", agent=agent, total=intake.taken, reason=str(refusal))
             raise
         return replayed, intake.plans
-    parts = intake.parts(
-        batch_id, plans, services.admission.limits.of, datetime.now(UTC), traceparent(request)
-    )
-    return await services.tasks.batches.submit(batch_id, parts, digest), plans
+    return submitted, plans
 
 
 async def _replayed(services: Services, batch_id: str, digest: str) -> SubmittedBatch | None:
@@ -211,6 +233,7 @@ async def _watched(services: Services, batch_id: str, wait: float) -> BatchStatu
     responses=examples.LIST_RESPONSES,
 )
 async def batches(
+    caller: CallerDependency,
     services: ServicesDependency,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
@@ -219,7 +242,7 @@ async def batches(
 
     A page may hold fewer than ``limit`` batches; the list ends where ``next_cursor`` is null.
     """
-    return document(await services.tasks.batches.lists.page(limit, cursor))
+    return document(await services.tasks.batches.lists.page(limit, cursor, caller.bound))
 
 
 @router.get(
@@ -233,6 +256,7 @@ async def status(batch_id: BatchId, request: Request, services: ServicesDependen
 
     With ``Prefer: wait=N`` answered as soon as the batch has ended, or after N seconds.
     """
+    await check_batch(caller_of(request), services, batch_id)
     wait = wait_seconds(request)
     headers = {"Preference-Applied": f"wait={wait}"} if wait else None
     return document(await _watched(services, batch_id, wait), HTTPStatus.OK, headers)
@@ -246,6 +270,7 @@ async def status(batch_id: BatchId, request: Request, services: ServicesDependen
 )
 async def results(
     batch_id: BatchId,
+    caller: CallerDependency,
     services: ServicesDependency,
     status: Annotated[TaskState | None, Query(description="Only items in this state")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_ITEMS)] = 1000,
@@ -255,6 +280,7 @@ async def results(
 
     A page ends early where its results are large; the last page has no ``X-Next-Cursor``.
     """
+    await check_batch(caller, services, batch_id)
     items, following = await services.tasks.batches.page(batch_id, limit, cursor, status)
     headers = {}
     if following is not None:
@@ -277,8 +303,11 @@ async def _lines(items: Sequence[TaskStatus]) -> AsyncIterator[str]:
     summary="Cancel a batch",
     responses=examples.CANCEL_RESPONSES,
 )
-async def cancel(batch_id: BatchId, services: ServicesDependency) -> Response:
+async def cancel(
+    batch_id: BatchId, caller: CallerDependency, services: ServicesDependency
+) -> Response:
     """Ask it to end; calls in flight are cut off. Items that have ended stay as they are."""
+    await check_batch(caller, services, batch_id)
     found = await services.tasks.batches.cancel(batch_id)
     log.info("batch_cancel_requested", batch_id=batch_id, pending=found.pending)
     return document(found, HTTPStatus.ACCEPTED)
@@ -298,6 +327,8 @@ async def redrive(batch_id: BatchId, request: Request, services: ServicesDepende
     The items keep their task ids, and the batch counts them by how they end then.
     """
     terms = validated(BatchRedrive, await object_or_nothing(request))
+    caller = caller_of(request)
+    await check_batch(caller, services, batch_id)
     await services.tasks.batches.status(batch_id)
     wanted = BulkRequest(filter=DeadLetterFilter(batch=batch_id), **dict(terms))
-    return await carry_out(services, BulkAction.REDRIVE, wanted)
+    return await carry_out(services, caller, BulkAction.REDRIVE, wanted)

@@ -8,8 +8,9 @@ from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from api import callback_examples as examples
+from api.callers import CallerDependency, by, caller_of, check, shown
 from api.dead_letters import WHO, object_or_nothing
-from api.dependencies import ServicesDependency
+from api.dependencies import Services, ServicesDependency
 from api.requests import validated
 from api.tasks import EARLIEST, LATEST, MAX_ID, MAX_PAGE, FilterText, document
 from orchestrator.callbacks import (
@@ -19,6 +20,8 @@ from orchestrator.callbacks import (
     CallbackPage,
     CallbackState,
 )
+from orchestrator.errors import CallbackNotFound
+from orchestrator.security.callers import Caller
 from orchestrator.telemetry.logging import get_logger
 
 router = APIRouter(prefix="/callbacks", tags=["callbacks"])
@@ -42,6 +45,7 @@ CallbackId = Annotated[
     responses=examples.LIST_RESPONSES,
 )
 async def callbacks(
+    caller: CallerDependency,
     services: ServicesDependency,
     status: CallbackState | None = None,
     task_id: FilterText = None,
@@ -68,7 +72,7 @@ async def callbacks(
         task_id=task_id,
         agent=agent,
         pattern=pattern,
-        tenant=tenant,
+        tenant=caller.narrowed(tenant),
         batch=batch,
         since=since,
         until=until,
@@ -82,9 +86,12 @@ async def callbacks(
     summary="Look at a callback",
     responses=examples.DETAIL_RESPONSES,
 )
-async def callback(callback_id: CallbackId, services: ServicesDependency) -> Response:
+async def callback(
+    callback_id: CallbackId, caller: CallerDependency, services: ServicesDependency
+) -> Response:
     """How far it has come, and when it is tried next; needs no worker."""
-    return document(await services.callbacks.get(callback_id))
+    found = await services.callbacks.get(callback_id)
+    return document(shown(caller, found, CallbackNotFound(callback_id)))
 
 
 @router.post(
@@ -102,7 +109,9 @@ async def redeliver(
 
     Be it dead, pausing between attempts, given up, or delivered before.
     """
-    found = await services.callbacks.redeliver(callback_id, await _order(request))
+    order = await _order(request)
+    await _check(caller_of(request), services, callback_id)
+    found = await services.callbacks.redeliver(callback_id, order)
     log.info("callback_redeliver_requested", callback_id=callback_id)
     return document(found, HTTPStatus.ACCEPTED)
 
@@ -119,11 +128,19 @@ async def discard(
     callback_id: CallbackId, request: Request, services: ServicesDependency
 ) -> Response:
     """Send nothing more. One that has ended stays as it is."""
-    found = await services.callbacks.discard(callback_id, await _order(request))
+    order = await _order(request)
+    await _check(caller_of(request), services, callback_id)
+    found = await services.callbacks.discard(callback_id, order)
     log.info("callback_discard_requested", callback_id=callback_id)
     return document(found, HTTPStatus.ACCEPTED)
 
 
 async def _order(request: Request) -> CallbackOrder:
     order = validated(CallbackOrder, await object_or_nothing(request))
-    return order if order.by else order.model_copy(update={"by": WHO})
+    return order.model_copy(update={"by": by(caller_of(request), order.by, WHO)})
+
+
+async def _check(caller: Caller, services: Services, callback_id: str) -> None:
+    """Raises CallbackNotFound where it is another tenant's."""
+    missing = CallbackNotFound(callback_id)
+    await check(caller, lambda: services.callbacks.get(callback_id), missing)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from api import cancellation_examples as examples
+from api.callers import CallerDependency, by, caller_of, check, shown
 from api.dead_letters import WHO, object_or_nothing
 from api.dependencies import ServicesDependency
 from api.requests import validated
@@ -17,6 +18,7 @@ from orchestrator.cancellations import (
     CancellationRequest,
     CancellationStatus,
 )
+from orchestrator.errors import CancellationNotFound
 from orchestrator.telemetry.logging import get_logger
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
@@ -42,12 +44,15 @@ async def cancel_many(request: Request, services: ServicesDependency) -> Respons
     no tasks of their own yet: POST /batches/{batch_id}/cancel cancels them.
     """
     wanted = validated(CancellationRequest, await object_or_nothing(request))
-    matched = await services.cancellations.count(wanted.filter)
+    caller = caller_of(request)
+    whose = caller.narrowed(wanted.filter.tenant)
+    meant = wanted.filter.model_copy(update={"tenant": whose})
+    matched = await services.cancellations.count(meant)
     if wanted.dry_run:
         return document(CancellationMatch(matched=matched))
     order_id = str(uuid.uuid4())
     status = await services.cancellations.start(
-        order_id, wanted.filter, wanted.reason, wanted.by or WHO, matched
+        order_id, meant, wanted.reason, by(caller, wanted.by, WHO), matched
     )
     log.info("tasks_cancel_requested", order_id=order_id, matched=matched)
     headers = {"Location": f"/tasks/cancellations/{order_id}"}
@@ -60,9 +65,12 @@ async def cancel_many(request: Request, services: ServicesDependency) -> Respons
     summary="Follow the cancelling of many",
     responses=examples.STATUS_RESPONSES,
 )
-async def cancellation(order_id: OrderId, services: ServicesDependency) -> Response:
+async def cancellation(
+    order_id: OrderId, caller: CallerDependency, services: ServicesDependency
+) -> Response:
     """How far it has come; ``done`` are those that were asked to end, which they do soon after."""
-    return document(await services.cancellations.status(order_id))
+    found = await services.cancellations.status(order_id)
+    return document(shown(caller, found, CancellationNotFound(order_id)))
 
 
 @router.post(
@@ -72,8 +80,12 @@ async def cancellation(order_id: OrderId, services: ServicesDependency) -> Respo
     summary="Stop the cancelling of many",
     responses=examples.STOP_RESPONSES,
 )
-async def stop_cancellation(order_id: OrderId, services: ServicesDependency) -> Response:
+async def stop_cancellation(
+    order_id: OrderId, caller: CallerDependency, services: ServicesDependency
+) -> Response:
     """Leave the rest as it is; tasks that were asked to end do so."""
+    missing = CancellationNotFound(order_id)
+    await check(caller, lambda: services.cancellations.status(order_id), missing)
     found = await services.cancellations.stop(order_id)
     log.info("tasks_cancel_stopped", order_id=order_id, state=found.state)
     return document(found, HTTPStatus.ACCEPTED)

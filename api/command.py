@@ -15,8 +15,10 @@ import uvloop
 from starlette.types import ASGIApp
 
 from api.app import create_app
+from api.connections import BoundedProtocol
 from api.direct import DirectRoutes
 from api.ingest import taking
+from api.security import Gate
 from api.services import open_services
 from orchestrator.cli import (
     config_option,
@@ -66,6 +68,7 @@ async def serve(settings: Settings) -> None:
     Raises:
         StartupError: a port is taken, or the engine is not there.
     """
+    check_exposure(settings)
     # First the requests in flight have their grace, then the workflows beside them.
     stop = stop_on_signals(2 * grace_of(settings))
     listener = listen(settings.agent.host, settings.agent.port)
@@ -77,9 +80,17 @@ async def serve(settings: Settings) -> None:
         ):
             server = _Server(
                 uvicorn.Config(
-                    _traced(DirectRoutes(create_app(services), services), spans),
+                    _traced(
+                        Gate(
+                            DirectRoutes(create_app(services), services),
+                            services.authenticator,
+                            services.sessions,
+                        ),
+                        spans,
+                    ),
                     loop="none",
-                    http="httptools",
+                    http=BoundedProtocol.within(settings.limits),
+                    ws="none",
                     log_config=None,
                     access_log=False,
                     server_header=False,
@@ -91,7 +102,6 @@ async def serve(settings: Settings) -> None:
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             settle()
             log.info("api_ready", url=f"http://{settings.agent.host}:{settings.agent.port}")
-            _warn_if_open(settings)
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait(
                 {serving, stopping, services.workflows}, return_when=asyncio.FIRST_COMPLETED
@@ -135,16 +145,25 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _warn_if_open(settings: Settings) -> None:
-    """Say that anybody who reaches the port may use it, unless that is what they want."""
+def check_exposure(settings: Settings) -> None:
+    """Serve nobody beyond this machine whom nobody asks who they are, unless that is wanted.
+
+    Raises:
+        StartupError: it would.
+    """
+    section, host = settings.security, settings.agent.host
+    if section.asks or section.allow_anonymous or is_loopback(host):
+        return
+    raise StartupError(
+        f"The API would listen on {host} and ask nobody for a key. Give keys "
+        "(orchestrator keys create --help) and set security.keys_file, or security.jwt; or listen "
+        "on 127.0.0.1; or set security.allow_anonymous: true where something before it asks"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
     try:
-        private = ipaddress.ip_address(settings.agent.host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        private = settings.agent.host == "localhost"
-    if not private and not settings.security.allow_anonymous:
-        log.warning(
-            "api_open_to_network",
-            host=settings.agent.host,
-            advice="anybody who reaches this port can submit tasks: put a proxy with "
-            "authentication before it, then set security.allow_anonymous: true",
-        )
+        return host == "localhost"

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, ValidationError
 from starlette.responses import Response
 
 from api import dead_letter_examples as examples
+from api.callers import CallerDependency, by, caller_of, check, shown
 from api.dependencies import Services, ServicesDependency
 from api.requests import json_object, validated
 from api.tasks import MAX_PAGE, FilterText, TaskId, document
@@ -26,7 +27,9 @@ from orchestrator.dead_letters import (
     DeadLetterPage,
     Discarded,
 )
+from orchestrator.errors import DeadLetterNotFound, RedriveNotFound
 from orchestrator.models import TaskStatus
+from orchestrator.security.callers import Caller
 from orchestrator.telemetry.logging import get_logger
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
@@ -48,6 +51,7 @@ RedriveId = Annotated[
     responses=examples.LIST_RESPONSES,
 )
 async def dead_letters(
+    caller: CallerDependency,
     services: ServicesDependency,
     agent: FilterText = None,
     pattern: FilterText = None,
@@ -67,7 +71,7 @@ async def dead_letters(
     chosen = _filter(
         agent=agent,
         pattern=pattern,
-        tenant=tenant,
+        tenant=caller.narrowed(tenant),
         priority=priority,
         batch=batch,
         error_type=error_type,
@@ -120,21 +124,25 @@ async def discard_many(request: Request, services: ServicesDependency) -> Respon
 
 async def _many(action: BulkAction, request: Request, services: Services) -> Response:
     wanted = validated(BulkRequest, await object_or_nothing(request))
-    return await carry_out(services, action, wanted)
+    return await carry_out(services, caller_of(request), action, wanted)
 
 
-async def carry_out(services: Services, action: BulkAction, wanted: BulkRequest) -> Response:
-    """Do it to every dead letter that is meant, or count them."""
-    matched = await services.dead_letters.count(wanted.filter)
+async def carry_out(
+    services: Services, caller: Caller, action: BulkAction, wanted: BulkRequest
+) -> Response:
+    """Do it to every dead letter that is meant and theirs, or count them."""
+    whose = caller.narrowed(wanted.filter.tenant)
+    meant = wanted.filter.model_copy(update={"tenant": whose})
+    matched = await services.dead_letters.count(meant)
     if wanted.dry_run:
         return document(BulkMatch(action=action, matched=matched))
     redrive_id = str(uuid.uuid4())
     order = BulkOrder(
         action=action,
-        filter=wanted.filter,
+        filter=meant,
         rate=wanted.rate or services.settings.dead_letters.redrive_rate,
         reason=wanted.reason,
-        by=wanted.by or WHO,
+        by=by(caller, wanted.by, WHO),
         matched=matched,
     )
     status = await services.redrives.start(redrive_id, order)
@@ -149,9 +157,12 @@ async def carry_out(services: Services, action: BulkAction, wanted: BulkRequest)
     summary="Follow the redrive of many",
     responses=examples.REDRIVE_RESPONSES,
 )
-async def redrive_status(redrive_id: RedriveId, services: ServicesDependency) -> Response:
+async def redrive_status(
+    redrive_id: RedriveId, caller: CallerDependency, services: ServicesDependency
+) -> Response:
     """How far it has come; the numbers of a running one are some seconds old."""
-    return document(await services.redrives.status(redrive_id))
+    found = await services.redrives.status(redrive_id)
+    return document(shown(caller, found, RedriveNotFound(redrive_id)))
 
 
 @router.post(
@@ -161,8 +172,12 @@ async def redrive_status(redrive_id: RedriveId, services: ServicesDependency) ->
     summary="Stop the redrive of many",
     responses=examples.REDRIVE_RESPONSES,
 )
-async def cancel_redrive(redrive_id: RedriveId, services: ServicesDependency) -> Response:
+async def cancel_redrive(
+    redrive_id: RedriveId, caller: CallerDependency, services: ServicesDependency
+) -> Response:
     """Leave the rest as it is; what was done stays done."""
+    missing = RedriveNotFound(redrive_id)
+    await check(caller, lambda: services.redrives.status(redrive_id), missing)
     found = await services.redrives.cancel(redrive_id)
     log.info("redrive_cancel_requested", redrive_id=redrive_id)
     return document(found, HTTPStatus.ACCEPTED)
@@ -174,9 +189,12 @@ async def cancel_redrive(redrive_id: RedriveId, services: ServicesDependency) ->
     summary="Look at a dead letter",
     responses=examples.DETAIL_RESPONSES,
 )
-async def dead_letter(task_id: TaskId, services: ServicesDependency) -> Response:
+async def dead_letter(
+    task_id: TaskId, caller: CallerDependency, services: ServicesDependency
+) -> Response:
     """The request as it was submitted, the attempts, and the runs before; needs no worker."""
-    return document(await services.dead_letters.get(task_id))
+    found = await services.dead_letters.get(task_id)
+    return document(shown(caller, found, DeadLetterNotFound(task_id)))
 
 
 @router.post(
@@ -189,7 +207,9 @@ async def dead_letter(task_id: TaskId, services: ServicesDependency) -> Response
 )
 async def redrive(task_id: TaskId, request: Request, services: ServicesDependency) -> Response:
     """Run the task again under its id, by the route that the configuration gives it now."""
-    await services.dead_letters.redrive(task_id, await _order(request))
+    order = await _order(request)
+    await _check(caller_of(request), services, task_id)
+    await services.dead_letters.redrive(task_id, order)
     return document(await services.tasks.status(task_id), HTTPStatus.ACCEPTED)
 
 
@@ -203,14 +223,22 @@ async def redrive(task_id: TaskId, request: Request, services: ServicesDependenc
 )
 async def discard(task_id: TaskId, request: Request, services: ServicesDependency) -> Response:
     """Give the task up: it stays failed."""
-    resolved = await services.dead_letters.discard(task_id, await _order(request))
+    order = await _order(request)
+    await _check(caller_of(request), services, task_id)
+    resolved = await services.dead_letters.discard(task_id, order)
     answer = Discarded(task_id=task_id, resolution=resolved.resolution)
     return document(answer, HTTPStatus.ACCEPTED)
 
 
 async def _order(request: Request) -> DeadLetterOrder:
     order = validated(DeadLetterOrder, await object_or_nothing(request))
-    return order if order.by else order.model_copy(update={"by": WHO})
+    return order.model_copy(update={"by": by(caller_of(request), order.by, WHO)})
+
+
+async def _check(caller: Caller, services: Services, task_id: str) -> None:
+    """Raises DeadLetterNotFound where it is another tenant's."""
+    missing = DeadLetterNotFound(task_id)
+    await check(caller, lambda: services.dead_letters.get(task_id), missing)
 
 
 async def object_or_nothing(request: Request) -> dict[str, Any]:

@@ -24,6 +24,9 @@ from orchestrator.engine.tasks import Tasks
 from orchestrator.engine.traffic import Traffic
 from orchestrator.receivers import SubmissionGuard
 from orchestrator.routing import Routes
+from orchestrator.security.authenticator import Authenticator
+from orchestrator.security.quotas import Quotas
+from orchestrator.security.sessions import Sessions
 from orchestrator.telemetry.exposition import Exposition
 
 
@@ -52,6 +55,9 @@ class Services:
     completion_urls: CompletionUrls | None
     """None where agents cannot answer later."""
     traffic: Traffic
+    authenticator: Authenticator
+    sessions: Sessions
+    quotas: Quotas
     stopping: asyncio.Event
     """Set when the process is told to stop: who waits is answered at once."""
     workflows: asyncio.Task[None]

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from api import rate_limits
 from orchestrator.engine.listing import InvalidCursor
@@ -27,15 +28,19 @@ from orchestrator.errors import (
     DeadLetterNotFound,
     EngineRefused,
     EngineUnavailable,
+    Forbidden,
     IdempotencyConflict,
     OrchestratorError,
     OrderRefused,
     PayloadTooLarge,
     QueueFull,
+    QuotaExceeded,
     RateLimited,
     RedriveNotFound,
     StreamsFull,
     TaskNotFound,
+    TenantForbidden,
+    Unauthenticated,
     UnknownEvent,
     UnknownPattern,
 )
@@ -70,6 +75,10 @@ STATUSES: dict[type[Exception], HTTPStatus] = {
     QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
     StreamsFull: HTTPStatus.SERVICE_UNAVAILABLE,
     UnknownEvent: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    TenantForbidden: HTTPStatus.FORBIDDEN,
 }
 
 ORDER_STATUSES = {
@@ -78,6 +87,7 @@ ORDER_STATUSES = {
     "invalid": HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 
+_BEARER = 'Bearer realm="orchestrator"'
 _PREFIX = "Value error, "
 """What pydantic puts before our own texts."""
 
@@ -126,6 +136,18 @@ def _domain(_: Request, error: Exception) -> Response:
     return problem(status, str(error))
 
 
+def _denied(_: Request, error: Exception) -> Response:
+    return problem(status_of(error), str(error), {"WWW-Authenticate": _BEARER + _hint(error)})
+
+
+def _hint(error: Exception) -> str:
+    """What RFC 6750 says to whoever showed a credential that is no good, or not enough."""
+    if isinstance(error, Forbidden):
+        wanted = f', scope="{error.scope}"' if error.scope else ""
+        return f', error="insufficient_scope"{wanted}'
+    return ', error="invalid_token"' if isinstance(error, Unauthenticated) and error.shown else ""
+
+
 def retry_seconds(error: AgentUnavailable | RateLimited | QueueFull) -> float:
     """Seconds after which a refused task may be sent again."""
     known = None if isinstance(error, QueueFull) else error.retry_after
@@ -139,6 +161,14 @@ def _refused(_: Request, error: Exception) -> Response:
     if isinstance(error, RateLimited):
         headers = rate_limits.refused(error.agent, error.limit, seconds)
     return problem(status_of(error), str(error), headers)
+
+
+def _over_quota(_: Request, error: Exception) -> Response:
+    assert isinstance(error, QuotaExceeded)  # noqa: S101 - it is registered for no other
+    headers = {"Retry-After": rate_limits.retry_after(error.retry_after)}
+    if error.decision is not None:
+        headers |= rate_limits.quota(error.tenant, error.decision)
+    return problem(status_of(error), str(error), headers, quota=error.policy)
 
 
 def _invalid(_: Request, error: Exception) -> Response:
@@ -166,6 +196,8 @@ def retry_after_of(error: Exception) -> float | None:
         return ENGINE_RETRY_SECONDS
     if isinstance(error, AgentUnavailable | RateLimited | QueueFull):
         return retry_seconds(error)
+    if isinstance(error, QuotaExceeded):
+        return error.retry_after
     return None
 
 
@@ -175,9 +207,21 @@ def _cursor(_: Request, __: Exception) -> Response:
     )
 
 
-def _http(_: Request, error: Exception) -> Response:
+def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for no other
-    return problem(error.status_code, error.detail, error.headers)
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"Allow": _allowed(request)}
+    return problem(error.status_code, error.detail, headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes that have the request's path, and not of the first alone."""
+    found = set[str]()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(found))
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
@@ -190,6 +234,9 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Response]] = {
     AgentUnavailable: _refused,
     RateLimited: _refused,
     QueueFull: _refused,
+    QuotaExceeded: _over_quota,
+    Unauthenticated: _denied,
+    Forbidden: _denied,
     RequestValidationError: _invalid,
     InvalidCursor: _cursor,
     HTTPException: _http,

@@ -10,11 +10,13 @@ from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.aggregates import AggregateId
-from api.batches import BatchId
+from api.aggregates import AggregateId, check_aggregate
+from api.batches import BatchId, check_batch
+from api.callers import CallerDependency, check
 from api.dependencies import ServicesDependency
 from api.tasks import TaskId
 from orchestrator.engine.live_events import Stream
+from orchestrator.errors import TaskNotFound
 from orchestrator.events import LiveEvent
 
 router = APIRouter(tags=["events"])
@@ -61,19 +63,23 @@ LastEvent = Annotated[str | None, Depends(last_event)]
 @router.get(
     "/status/{task_id}/events", summary="Follow a task live", responses=RESPONSES, status_code=200
 )
-async def task_events(task_id: TaskId, services: ServicesDependency, last: LastEvent) -> Response:
+async def task_events(
+    task_id: TaskId, caller: CallerDependency, services: ServicesDependency, last: LastEvent
+) -> Response:
     """Everything that happens to the task, from its beginning to its end, as it happens.
 
     With ``Last-Event-ID`` only what came after that event. docs/events.md names the events.
     """
+    await check(caller, lambda: services.tasks.status(task_id), TaskNotFound(task_id))
     return _answer(await services.live.task(task_id, last), services.stopping)
 
 
 @router.get("/batches/{batch_id}/events", summary="Follow a batch live", responses=RESPONSES)
 async def batch_events(
-    batch_id: BatchId, services: ServicesDependency, last: LastEvent
+    batch_id: BatchId, caller: CallerDependency, services: ServicesDependency, last: LastEvent
 ) -> Response:
     """The batch as GET /batches/{batch_id} shows it, whenever items have ended."""
+    await check_batch(caller, services, batch_id)
     return _answer(await services.live.batch(batch_id, last), services.stopping)
 
 
@@ -81,9 +87,13 @@ async def batch_events(
     "/aggregate/{aggregate_id}/events", summary="Follow an aggregate live", responses=RESPONSES
 )
 async def aggregate_events(
-    aggregate_id: AggregateId, services: ServicesDependency, last: LastEvent
+    aggregate_id: AggregateId,
+    caller: CallerDependency,
+    services: ServicesDependency,
+    last: LastEvent,
 ) -> Response:
     """The aggregate's numbers whenever tasks have ended, and at its end the results too."""
+    await check_aggregate(caller, services, aggregate_id)
     return _answer(await services.live.aggregate(aggregate_id, last), services.stopping)
 
 

@@ -25,6 +25,23 @@ def accepted(agent: str, decision: Decision) -> dict[str, str]:
     return _headers(agent, decision.limit, remaining=decision.remaining, reset=reset)
 
 
+def quota(tenant: str, decision: Decision) -> dict[str, str]:
+    """The headers of an answer that a tenant's own limit allowed, or refused."""
+    if decision.allowed:
+        return accepted(f"tenant-{tenant}", decision)
+    return refused(f"tenant-{tenant}", decision.limit, decision.retry_after)
+
+
+def both(first: dict[str, str], second: dict[str, str]) -> dict[str, str]:
+    """The headers of two limits: the lists of both, and the fields of the one with less left."""
+    if not first or not second:
+        return first | second
+    remaining = "RateLimit-Remaining"
+    tighter = min(first, second, key=lambda each: int(each[remaining]))
+    lists = ("RateLimit-Policy", "RateLimit")
+    return tighter | {name: f"{first[name]}, {second[name]}" for name in lists}
+
+
 def _headers(agent: str, limit: RateLimit, remaining: int, reset: int) -> dict[str, str]:
     """The three fields that many services send, and the two of the IETF's draft.
 

@@ -28,6 +28,7 @@ from orchestrator.engine.record import Blocked
 from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.tasks import Tasks
 from orchestrator.engine.traffic import Traffic
+from orchestrator.engine.usage import Usage
 from orchestrator.errors import StartupError
 from orchestrator.messaging.outbox import Outbox, by_workflow
 from orchestrator.messaging.publishers import publisher_of
@@ -45,6 +46,9 @@ from orchestrator.receivers import SubmissionGuard
 from orchestrator.resilience.breaker_policy import BreakerState
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import Routes
+from orchestrator.security.authenticator import Authenticator
+from orchestrator.security.quotas import Quotas
+from orchestrator.security.sessions import Sessions
 from orchestrator.shared_limits import SharedBuckets
 from orchestrator.telemetry.exposition import Exposition
 from workflows.hosting import workflow_worker
@@ -66,6 +70,7 @@ async def open_services(
     task to the process that started it, in the answer to the start call.
     """
     name = f"api@{os.getpid()}"
+    authenticator = Authenticator(settings)
     client = await connect(settings.temporal, name, exposition, interceptors(spans))
     timeout = settings.temporal.rpc_timeout
     transport = http_transport(settings, spans)
@@ -115,6 +120,9 @@ async def open_services(
                 completions=Completions(client, timeout),
                 completion_urls=completions,
                 traffic=Traffic(client, timeout),
+                authenticator=authenticator,
+                quotas=Quotas(settings.security.quotas, Usage(client, timeout), shared),
+                sessions=Sessions(settings.security, authenticator),
                 stopping=stopping,
                 workflows=running,
             )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from api import rate_limits
 from api.dependencies import Services
 from api.requests import fingerprint, task_id_of
 from orchestrator.admission import Ticket, count_refusal
@@ -14,10 +15,12 @@ from orchestrator.errors import (
     AgentUnavailable,
     EngineUnavailable,
     QueueFull,
+    QuotaExceeded,
     RateLimited,
     TaskNotFound,
 )
 from orchestrator.models import Dispatch, Plan, ReplyTo, Task, TaskRequest
+from orchestrator.security.quotas import Grant
 from orchestrator.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -54,22 +57,25 @@ async def planned(services: Services, asked: TaskRequest) -> Plan:
     return services.routes.plan(asked)
 
 
-async def submit(services: Services, wish: Wish) -> tuple[Submitted, Ticket | None]:
-    """Start the task, or find it; with the ticket that was used up for it.
+async def submit(services: Services, wish: Wish) -> tuple[Submitted, dict[str, str]]:
+    """Start the task, or find it; with the headers that tell of the limits it counts towards.
 
     Raises:
-        AgentUnavailable, RateLimited, QueueFull: it may come later.
+        AgentUnavailable, RateLimited, QueueFull, QuotaExceeded: it may come later.
         IdempotencyConflict, PayloadTooLarge, EngineRefused: it may not come at all.
         EngineUnavailable: the engine may have it or not; the same key makes a repetition safe.
     """
-    plan, key = wish.plan, wish.key
-    item = _coalescible(wish)
+    plan, key, tenant = wish.plan, wish.key, wish.asked.tenant
+    item = None if services.quotas.counts_tasks(tenant) else _coalescible(wish)
     if item is None and plan.dispatch is Dispatch.COALESCED:
         plan = plan.model_copy(update={"dispatch": Dispatch.QUEUED})
-    task_id = task_id_of(key, wish.asked.tenant) if key else str(uuid.uuid4())
+    task_id = task_id_of(key, tenant) if key else str(uuid.uuid4())
     digest = fingerprint(wish.asked) if key else None
     try:
-        async with services.admission.admitted(plan) as ticket:
+        async with (
+            services.quotas.admitted([tenant]) as grant,
+            services.admission.admitted(plan) as ticket,
+        ):
             if item and ticket.plan.dispatch is Dispatch.COALESCED:
                 submitted = await _start_with_others(services, item, ticket.plan)
             else:
@@ -77,14 +83,26 @@ async def submit(services: Services, wish: Wish) -> tuple[Submitted, Ticket | No
                     _task(wish, ticket.plan), ticket.plan, task_id, datetime.now(UTC), digest
                 )
             ticket.replayed = not submitted.created
-    except (AgentUnavailable, RateLimited, QueueFull) as refusal:
+            if grant:
+                grant.replayed = ticket.replayed
+    except (AgentUnavailable, RateLimited, QueueFull, QuotaExceeded) as refusal:
         replayed = None if digest is None else await _replayed(services, task_id, digest)
         if replayed is None:
             count_refusal(plan.agent, refusal)
             log.info("task_refused", agent=plan.agent, reason=str(refusal))
             raise
-        return replayed, None
-    return submitted, ticket if submitted.created else None
+        return replayed, {}
+    return submitted, _limits(grant, ticket) if submitted.created else {}
+
+
+def _limits(grant: Grant | None, ticket: Ticket) -> dict[str, str]:
+    """The headers of the tenant's limit and of the agent's, where there are such."""
+    tenants: dict[str, str] = {}
+    if grant and grant.decision:
+        tenants = rate_limits.quota(grant.tenant, grant.decision)
+    if ticket.decision is None:
+        return tenants
+    return rate_limits.both(tenants, rate_limits.accepted(ticket.plan.agent, ticket.decision))
 
 
 def _coalescible(wish: Wish) -> Item | None:

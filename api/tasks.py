@@ -11,12 +11,12 @@ from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from api import examples, rate_limits
+from api.callers import CallerDependency, caller_of, check, shown
 from api.dependencies import Services, ServicesDependency
 from api.errors import retry_seconds, status_of
 from api.requests import idempotency_key, json_object, traceparent, validated, wait_seconds
 from api.submission import Wish, planned, submit
 from api.waiting import watched
-from orchestrator.admission import Ticket
 from orchestrator.engine.listing import TaskFilter
 from orchestrator.engine.tasks import Submitted
 from orchestrator.errors import (
@@ -24,6 +24,7 @@ from orchestrator.errors import (
     EngineUnavailable,
     QueueFull,
     RateLimited,
+    TaskNotFound,
 )
 from orchestrator.models import (
     DryRun,
@@ -79,7 +80,7 @@ async def orchestrate(
         return document(await _rehearse(request, services))
     began = time.perf_counter()
     try:
-        task, submitted, ticket = await _submit(request, services)
+        task, submitted, limits = await _submit(request, services)
     except Exception as error:
         agent = getattr(error, "agent", None)
         metrics.submission(agent, status_of(error), time.perf_counter() - began)
@@ -92,13 +93,13 @@ async def orchestrate(
         agent=status.agent,
         pattern=task.pattern,
     )
-    return await _answer(request, services, submitted, ticket)
+    return await _answer(request, services, submitted, limits)
 
 
 async def _planned(request: Request, services: Services) -> tuple[TaskRequest, Plan, str | None]:
     """The request, the route that the configuration gives it, and its idempotency key."""
     body = await json_object(request, services.settings.limits.max_payload_bytes)
-    asked = validated(TaskRequest, body)
+    asked = caller_of(request).owned(validated(TaskRequest, body))
     return asked, await planned(services, asked), idempotency_key(request)
 
 
@@ -118,22 +119,20 @@ async def _rehearse(request: Request, services: Services) -> DryRun:
 
 async def _submit(
     request: Request, services: Services
-) -> tuple[TaskRequest, Submitted, Ticket | None]:
-    """Start the task, or find it; with the ticket that was used up for it."""
+) -> tuple[TaskRequest, Submitted, dict[str, str]]:
+    """Start the task, or find it; with the headers that tell of the limits it counts towards."""
     asked, plan, key = await _planned(request, services)
     wish = Wish(asked, plan, key, traceparent(request))
     return asked, *await submit(services, wish)
 
 
 async def _answer(
-    request: Request, services: Services, submitted: Submitted, ticket: Ticket | None
+    request: Request, services: Services, submitted: Submitted, limits: dict[str, str]
 ) -> Response:
     task_id = submitted.status.task_id
-    headers = {"Location": f"/status/{task_id}"}
+    headers = {"Location": f"/status/{task_id}", **limits}
     if not submitted.created:
         headers["Idempotency-Replayed"] = "true"
-    if ticket is not None and ticket.decision is not None:
-        headers |= rate_limits.accepted(ticket.plan.agent, ticket.decision)
     status = submitted.status
     if wait := wait_seconds(request):
         headers["Preference-Applied"] = f"wait={wait}"
@@ -155,9 +154,13 @@ async def status(task_id: TaskId, request: Request, services: ServicesDependency
 
     With ``Prefer: wait=N`` answered as soon as the task has ended, or after N seconds.
     """
-    wait = wait_seconds(request)
+    wait, caller, missing = wait_seconds(request), caller_of(request), TaskNotFound(task_id)
     headers = {"Preference-Applied": f"wait={wait}"} if wait else None
-    return document(await _watched(services, task_id, wait), HTTPStatus.OK, headers)
+    if wait:
+        # Nobody waits for another's task, as nobody waits for one that is not there.
+        await check(caller, lambda: services.tasks.status(task_id), missing)
+    found = await _watched(services, task_id, wait)
+    return document(shown(caller, found, missing), HTTPStatus.OK, headers)
 
 
 async def _watched(services: Services, task_id: str, wait: float) -> TaskStatus:
@@ -171,6 +174,7 @@ async def _watched(services: Services, task_id: str, wait: float) -> TaskStatus:
     responses=examples.LIST_RESPONSES,
 )
 async def tasks(
+    caller: CallerDependency,
     services: ServicesDependency,
     agent: FilterText = None,
     pattern: FilterText = None,
@@ -189,7 +193,8 @@ async def tasks(
 
     A page may hold fewer than ``limit`` tasks; the list ends where ``next_cursor`` is null.
     """
-    chosen = TaskFilter(agent, pattern, status, tenant, priority, since, batch=batch)
+    whose = caller.narrowed(tenant)
+    chosen = TaskFilter(agent, pattern, status, whose, priority, since, batch=batch)
     return document(await services.tasks.page(chosen, limit, cursor))
 
 
@@ -200,8 +205,11 @@ async def tasks(
     summary="Cancel a task",
     responses=examples.STATUS_RESPONSES,
 )
-async def cancel(task_id: TaskId, services: ServicesDependency) -> Response:
+async def cancel(
+    task_id: TaskId, caller: CallerDependency, services: ServicesDependency
+) -> Response:
     """Ask the task to end; a call in flight is cut off. A task that has ended stays as it is."""
+    await check(caller, lambda: services.tasks.status(task_id), TaskNotFound(task_id))
     found = await services.tasks.cancel(task_id)
     log.info("task_cancel_requested", task_id=task_id, agent=found.agent)
     return document(found, HTTPStatus.ACCEPTED)
@@ -224,6 +232,8 @@ async def change_priority(
     """
     body = await json_object(request, services.settings.limits.max_payload_bytes)
     wanted = validated(PriorityChange, body).priority
+    missing = TaskNotFound(task_id)
+    await check(caller_of(request), lambda: services.tasks.status(task_id), missing)
     found = await services.priorities.change(task_id, wanted)
     log.info("task_priority_changed", task_id=task_id, agent=found.agent, priority=wanted)
     return document(found, HTTPStatus.ACCEPTED)

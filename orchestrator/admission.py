@@ -14,7 +14,13 @@ from typing import Protocol
 from orchestrator.buckets import Buckets
 from orchestrator.config import Settings
 from orchestrator.engine.overview import Snapshot
-from orchestrator.errors import AgentUnavailable, EngineUnavailable, QueueFull, RateLimited
+from orchestrator.errors import (
+    AgentUnavailable,
+    EngineUnavailable,
+    QueueFull,
+    QuotaExceeded,
+    RateLimited,
+)
 from orchestrator.fleet.records import FleetSnapshot
 from orchestrator.limits import RateLimits
 from orchestrator.models import Dispatch, LimitMode, Plan, RateLimit
@@ -192,14 +198,17 @@ class Admission:
         return limit if limit is not None and limit.mode is LimitMode.REJECT else None
 
 
+Refusal = AgentUnavailable | RateLimited | QueueFull | QuotaExceeded
+
 _REASONS: dict[type[Exception], str] = {
     AgentUnavailable: "agent_unavailable",
     RateLimited: "rate_limit",
     QueueFull: "queue_full",
+    QuotaExceeded: "quota",
 }
 
 
-def count_refusal(agent: str, refusal: AgentUnavailable | RateLimited | QueueFull) -> None:
+def count_refusal(agent: str, refusal: Refusal) -> None:
     """Count a refusal that was answered with; a request that repeats an accepted one is not."""
     metrics.admission_refusal(agent, _REASONS[type(refusal)])
 

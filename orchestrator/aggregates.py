@@ -65,7 +65,7 @@ class AtLeast(Model):
 class MaxFailedPercent(Model):
     """``{"max_failed_percent": p}``: all have ended, and no more than p percent without success."""
 
-    max_failed_percent: float = Field(ge=0, le=100, allow_inf_nan=False)
+    max_failed_percent: float = Field(ge=0, le=100, allow_inf_nan=False, strict=True)
 
 
 class Simple(StrEnum):
@@ -223,6 +223,8 @@ class Aggregation(Internal):
         redrive: redrive those that have failed before joining them again.
         created_at: when it was asked for.
         carried: of the run that this one carries on.
+        tenant: whose it is; None is several's.
+        knows_only: the tasks of all other tenants are as unknown to it as those that never were.
     """
 
     task_ids: tuple[TaskId, ...] = Field(default=(), max_length=MAX_ITEMS)
@@ -237,6 +239,8 @@ class Aggregation(Internal):
     redrive: bool = False
     created_at: datetime | None = None
     carried: Carried | None = None
+    tenant: str | None = None
+    knows_only: str | None = None
 
     @property
     def policy(self) -> AggregatePolicy:
@@ -286,10 +290,14 @@ def redrive_of(given: Aggregation, fan_out: FanOut | None) -> Aggregation:
 
 
 class TaskSet(Internal):
-    """Some of an aggregate's tasks: their ids and positions, in the same order."""
+    """Some of an aggregate's tasks: their ids and positions, in the same order.
+
+    ``knows_only`` is the tenant whose tasks alone are known.
+    """
 
     task_ids: tuple[str, ...]
     positions: tuple[int, ...]
+    knows_only: str | None = None
 
 
 class JoinWatch(TaskSet):
@@ -406,3 +414,4 @@ class AggregateStatus(Model):
     note: str | None = Field(default=None, description="What is left out here, and where it is")
     created_at: datetime
     updated_at: datetime
+    tenant: str | None = Field(default=None, description="Whose it is")

@@ -303,6 +303,11 @@ class BatchStatus(Model):
     created_at: datetime
     updated_at: datetime
     error: str | None = None
+    tenant: str | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Whose all of its items are",
+    )
 
 
 class BadItem(Model):

@@ -15,6 +15,7 @@ from orchestrator.batches import PART_BYTES, BadItem, Batch, BatchPlan
 from orchestrator.errors import PayloadTooLarge, UnknownPattern
 from orchestrator.models import Dispatch, LimitMode, Plan, RateLimit, TaskRequest
 from orchestrator.routing import Routes
+from orchestrator.security.callers import EVERYBODY, Caller
 
 MAX_LISTED = 1000
 """So many mistakes are listed; all are counted."""
@@ -38,6 +39,7 @@ class Intake:
         routes: by which they are routed.
         max_bytes: of one item's request.
         read: a callback's URL, which it may refuse; without it any is taken.
+        caller: who hands them in; an item for a tenant that is not theirs raises TenantForbidden.
     """
 
     routes: Routes
@@ -45,6 +47,7 @@ class Intake:
     read: Callable[[str], Receiver] | None = None
     receivers: list[tuple[int, Receiver]] = field(default_factory=list)
     """Of the items that were taken and have one, by the item's number."""
+    caller: Caller = EVERYBODY
     seen: int = 0
     plans: list[Plan] = field(default_factory=list)
     """The distinct plans of the items that were taken."""
@@ -79,7 +82,7 @@ class Intake:
         except ValidationError as error:
             self._refuse(_misfits(error))
             return
-        self.add(request)
+        self.add(self.caller.owned(request))
 
     def add(self, request: TaskRequest) -> None:
         """The next item, validated."""

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from orchestrator.models import Model
+from orchestrator.models import Flag, Model
 from orchestrator.selection import ManyRequest, Moment, Selection
 
 _PREFIX = "cancellation/"
@@ -39,7 +39,7 @@ class CancellationRequest(ManyRequest):
     EVERYTHING: ClassVar[str] = "every open task"
 
     filter: CancellationFilter = CancellationFilter()
-    all: bool = Field(default=False, description="Every open task, where no field selects")
+    all: Flag = Field(default=False, description="Every open task, where no field selects")
 
 
 class CancellationState(StrEnum):
@@ -62,6 +62,11 @@ class CancellationStatus(Model):
         description="So many were asked to end; until the order is completed, so many have ended",
     )
     failed: int = Field(default=0, description="So many could not be asked")
+    tenant: str | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Whose tasks are meant",
+    )
 
 
 class CancellationMatch(Model):

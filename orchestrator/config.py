@@ -419,17 +419,63 @@ class Monitoring(Section):
 
 
 class Limits(Section):
-    """``limits``: bytes; those of a task keep it below the engine's 2 MiB for one payload."""
+    """``limits``: bytes; those of a task keep it below the engine's 2 MiB for one payload.
+
+    A request's headers have to come within ``header_seconds``, its body within ``body_seconds``.
+    """
 
     max_payload_bytes: Annotated[int, Field(ge=1024, le=1_950_000)] = 1_900_000
     max_result_bytes: Annotated[int, Field(ge=1024, le=1_950_000)] = 1_900_000
     max_batch_bytes: Annotated[int, Field(ge=1024, le=1_000_000_000)] = 32 * 1024 * 1024
+    max_header_bytes: Annotated[int, Field(ge=1024, le=1_000_000)] = 32 * 1024
+    max_headers: Annotated[int, Field(ge=10, le=1000)] = 100
+    header_seconds: Seconds = 15.0
+    body_seconds: Seconds = 60.0
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+
+
+class Jwt(Section):
+    """``security.jwt``: tokens of an identity provider; ``jwks`` is a URL or a file."""
+
+    issuer: Text
+    audience: Text
+    jwks: Annotated[str, Field(min_length=1, max_length=2000)]
+    algorithms: tuple[Literal["RS256", "ES256", "EdDSA"], ...] = ("RS256", "ES256", "EdDSA")
+    tenant_claim: Text = "tenant"
+    scope_claim: Text = "scope"
+    scope_prefix: Annotated[str, Field(max_length=100)] = ""
+    leeway: Annotated[float, Field(ge=0, le=300)] = 30.0
+    jwks_seconds: Seconds = 300.0
+
+
+class Quota(Section):
+    """What a tenant may do: submissions a minute, open tasks at once, tasks a day (UTC)."""
+
+    rate: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    burst: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    running: Annotated[int, Field(ge=1)] | None = None
+    daily: Annotated[int, Field(ge=1)] | None = None
 
 
 class Security(Section):
-    """``security``: who may use the API."""
+    """``security``: who may use the API, and how much of it.
+
+    ``allow_anonymous`` is about listening beyond loopback where nobody is asked for a key; with
+    ``keys_file`` or ``jwt`` everybody is. ``quotas`` are by tenant; ``*`` is for those without one
+    of their own.
+    """
 
     allow_anonymous: bool = False
+    keys_file: Path | None = Field(default=None, strict=False)
+    jwt: Jwt | None = None
+    session_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
+    session_seconds: Seconds = 8 * 3600.0
+    quotas: dict[Tenant | Literal["*"], Quota] = {}
+
+    @property
+    def asks(self) -> bool:
+        """Whether callers have to say who they are."""
+        return self.keys_file is not None or self.jwt is not None
 
 
 class Storage(Section):

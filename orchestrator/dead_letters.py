@@ -13,6 +13,7 @@ from pydantic import Field
 from orchestrator.errors import AgentUnreachable
 from orchestrator.models import (
     Attempt,
+    Flag,
     Internal,
     Model,
     Plan,
@@ -37,7 +38,7 @@ MAX_OUTLINED_ERROR_CHARACTERS = 150
 
 _PREFIX = "dead-letter/"
 _BULK_PREFIX = "redrive/"
-RedriveRate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+RedriveRate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False, strict=True)]
 
 
 def dead_letter_id(task_id: str) -> str:
@@ -157,7 +158,7 @@ class BulkRequest(ManyRequest):
     EVERYTHING: ClassVar[str] = "every dead letter"
 
     filter: DeadLetterFilter = DeadLetterFilter()
-    all: bool = Field(default=False, description="Every dead letter, where no field selects")
+    all: Flag = Field(default=False, description="Every dead letter, where no field selects")
     rate: RedriveRate | None = Field(default=None, description="So many a second at most")
 
 
@@ -165,7 +166,7 @@ class BatchRedrive(Model):
     """The body of POST /batches/{batch_id}/redrive."""
 
     rate: RedriveRate | None = Field(default=None, description="So many a second at most")
-    dry_run: bool = Field(default=False, description="Only count")
+    dry_run: Flag = Field(default=False, description="Only count")
     reason: str = Field(default="", max_length=500)
     by: str = Field(default="", max_length=100)
 
@@ -227,6 +228,11 @@ class BulkStatus(Model):
     failed: int = 0
     skipped: int = 0
     last_failure: str | None = None
+    tenant: str | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Whose dead letters are meant",
+    )
 
 
 class BulkMatch(Model):

@@ -25,6 +25,10 @@ OrchestratorError
 ├── CompletionExpired           a completion URL is too old
 ├── CompletionRefused           a completion URL was used, or its task waits for it no more
 ├── CompletionEarly             the task does not wait for the answer yet
+├── Unauthenticated             who sends the request did not show a good key or token
+├── Forbidden                   whoever sends it may not do that
+│   └── TenantForbidden         nor for that tenant
+├── QuotaExceeded               the tenant has as much as it may
 ├── EngineUnavailable           the engine did not answer in time
 ├── EngineRefused               the engine finds what was asked for wrong
 ├── MessageRefused              a message is wrong, and will be however often it comes
@@ -52,6 +56,7 @@ from dataclasses import dataclass
 
 from orchestrator.batches import BadItem
 from orchestrator.models import BlockedBy, RateLimit
+from orchestrator.resilience.limiter import Decision
 
 
 class OrchestratorError(Exception):
@@ -280,6 +285,57 @@ class CompletionEarly(OrchestratorError):
 
     def __init__(self, task_id: str) -> None:
         super().__init__(f"Task '{task_id}' does not wait for this answer yet; send it again")
+
+
+class Unauthenticated(OrchestratorError):
+    """Who sends the request is not known; the text never repeats what was ``shown``, if it was."""
+
+    def __init__(self, message: str, *, shown: bool = True) -> None:
+        super().__init__(message)
+        self.shown = shown
+
+
+class Forbidden(OrchestratorError):
+    """Whoever sends the request may not do that; ``scope`` is what it would take, if that is it."""
+
+    def __init__(self, message: str, scope: str | None = None) -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class TenantForbidden(Forbidden):
+    """It is for another tenant than the caller's."""
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(
+            f"Your key is not for tenant '{tenant}'; leave tenant out, or use that tenant's key"
+        )
+
+
+class QuotaExceeded(OrchestratorError):
+    """The tenant has as much as it may.
+
+    Args:
+        tenant: whose quota it is.
+        policy: which: ``rate``, ``running`` or ``daily``.
+        what: it in words, such as ``100 tasks a day``.
+        retry_after: seconds until there may be room.
+        decision: of the tenant's bucket, where that refused.
+    """
+
+    def __init__(
+        self,
+        tenant: str,
+        policy: str,
+        what: str,
+        retry_after: float,
+        decision: Decision | None = None,
+    ) -> None:
+        super().__init__(f"Quota exceeded for tenant '{tenant}': at most {what}")
+        self.tenant = tenant
+        self.policy = policy
+        self.retry_after = retry_after
+        self.decision = decision
 
 
 class EngineUnavailable(OrchestratorError):

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import (
     AnyHttpUrl,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -27,6 +28,14 @@ MAX_TIMEOUT_SECONDS = 30 * 24 * 3600.0
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 """The error type of a task whose time was up."""
 
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# To JSON 2.0 is the same number as 2.
+WholeNumber = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
+Flag = Annotated[bool, Field(strict=True)]
 Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY, strict=True)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS, allow_inf_nan=False, strict=True)]
 # Far beyond any use, and within what the engine and datetime can count.

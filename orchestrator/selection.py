@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from orchestrator.models import MAX_PATTERN_BYTES, Model, Priority
+from orchestrator.models import MAX_PATTERN_BYTES, Flag, Model, Priority
 
 # What the engine can compare times with, whatever their zone.
 _EARLIEST, _LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -43,8 +43,8 @@ class ManyRequest(Model):
     EVERYTHING: ClassVar[str]
 
     filter: Selection
-    all: bool = Field(default=False, description="Everything, where no field selects")
-    dry_run: bool = Field(default=False, description="Only count")
+    all: Flag = Field(default=False, description="Everything, where no field selects")
+    dry_run: Flag = Field(default=False, description="Only count")
     reason: str = Field(default="", max_length=500)
     by: str = Field(default="", max_length=100)
 

@@ -145,7 +145,7 @@ class AggregateTasks:
         given = self._given
         if self._batch is not None and given.fan_out is None:
             tasks = given.batch or Batch(tasks=given.tasks, created_at=self._created_at)
-            self._batch.start(tasks)
+            self._batch.start(tasks, self._given.tenant)
 
     async def _join(self, clock: asyncio.Task[None]) -> bool:
         """Until the condition is decided; True if the deadline came before that."""
@@ -177,6 +177,7 @@ class AggregateTasks:
                 counts=self._counts,
                 policy=policy,
                 batch_id=self._batch.batch_id if self._batch else None,
+                knows_only=self._given.knows_only,
             ),
             start_to_close_timeout=LONGEST,
             heartbeat_timeout=options.HEARTBEAT_TIMEOUT,
@@ -285,7 +286,11 @@ class AggregateTasks:
 
     def _chosen(self, positions: set[int]) -> TaskSet:
         chosen = tuple(sorted(positions))
-        return TaskSet(task_ids=tuple(self._ids[each] for each in chosen), positions=chosen)
+        return TaskSet(
+            task_ids=tuple(self._ids[each] for each in chosen),
+            positions=chosen,
+            knows_only=self._given.knows_only,
+        )
 
     def _carry_on(self) -> None:
         """Go on as a new run with a short history."""

@@ -11,6 +11,7 @@ from temporalio.exceptions import (
 
 from orchestrator.aggregates import FanOut
 from orchestrator.batches import BATCH_WORKFLOW, Batch
+from orchestrator.engine import search_attributes
 from orchestrator.engine.converter import INVALID_INPUT
 from orchestrator.routing import WORKFLOW_QUEUE
 
@@ -32,9 +33,9 @@ class OwnBatch:
         """The id of its workflow."""
         return self._fan_out.batch_id
 
-    def start(self, batch: Batch) -> None:
-        """Have it started, whatever becomes of whoever waits for that."""
-        self._running = asyncio.create_task(self._run(batch))
+    def start(self, batch: Batch, tenant: str | None = None) -> None:
+        """Have it started, whatever becomes of whoever waits for that; all of it is a tenant's."""
+        self._running = asyncio.create_task(self._run(batch, tenant))
 
     async def begun(self) -> None:
         """Wait until it is started, if it is to be."""
@@ -52,7 +53,7 @@ class OwnBatch:
         except ApplicationError:
             return
 
-    async def _run(self, batch: Batch) -> None:
+    async def _run(self, batch: Batch, tenant: str | None) -> None:
         try:
             child = await workflow.start_child_workflow(
                 BATCH_WORKFLOW,
@@ -62,6 +63,7 @@ class OwnBatch:
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
                 cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
                 static_summary=f"{self._fan_out.total} tasks of an aggregate",
+                search_attributes=search_attributes.of_tenant(tenant),
             )
         except WorkflowAlreadyStartedError:
             # By this very aggregate, before somebody reset it.

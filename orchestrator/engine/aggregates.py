@@ -13,7 +13,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.converter import DataConverter
+from temporalio.converter import DataConverter, decode_typed_search_attributes
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -35,6 +35,7 @@ from orchestrator.aggregates import (
     redrive_of,
 )
 from orchestrator.batches import MEMO_TALLY
+from orchestrator.engine import search_attributes
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.record import (
     MEMO_CREATED_AT,
@@ -214,6 +215,7 @@ class Aggregates:
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     memo=memo,
+                    search_attributes=search_attributes.of_tenant(aggregation.tenant),
                     static_summary=_summary(aggregation),
                     request_eager_start=True,
                     rpc_timeout=self._deadline,
@@ -236,6 +238,14 @@ class Aggregates:
         if fingerprint is None or memo.get(MEMO_FINGERPRINT) != fingerprint:
             raise IdempotencyConflict(aggregate_id, "aggregate")
         return SubmittedAggregate(_created_at(info, None, memo), created=False)
+
+    async def tenant(self, aggregate_id: str) -> str | None:
+        """Whose it is; None where it is several's.
+
+        Raises:
+            AggregateNotFound: no such aggregate.
+        """
+        return _tenant(await self._find(aggregate_id))
 
     async def status(self, aggregate_id: str, wait: float = 0) -> AggregateStatus:
         """What it has come to; with ``wait`` seconds, as soon as it has ended, or then.
@@ -317,6 +327,7 @@ class Aggregates:
                 start_signal=REDRIVE,
                 memo={MEMO_CREATED_AT: created_at.isoformat()}
                 | {name: memo[name] for name in (MEMO_FINGERPRINT,) if name in memo},
+                search_attributes=search_attributes.of_tenant(given.aggregation.tenant),
                 static_summary=_summary(given.aggregation),
                 rpc_timeout=self._deadline,
             )
@@ -397,7 +408,13 @@ def _answer(
         note=_note(found, course),
         created_at=created_at,
         updated_at=moment(info.close_time) if closed else course.updated_at or created_at,
+        tenant=_tenant(info),
     )
+
+
+def _tenant(info: WorkflowExecutionInfo) -> str | None:
+    attributes = decode_typed_search_attributes(info.search_attributes)
+    return attributes.get(search_attributes.TENANT)
 
 
 def _note(found: Aggregate, course: Course) -> str | None:

@@ -62,6 +62,7 @@ class BatchCounts:
             created_at=parts[0].created_at,
             updated_at=max(part.updated_at for part in parts),
             error=await self._error(parts[0]),
+            tenant=parts[0].tenant,
         )
 
     async def _counted(self, part: Part) -> BatchTally:

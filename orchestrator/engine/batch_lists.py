@@ -21,7 +21,7 @@ from orchestrator.batches import (
 )
 from orchestrator.engine import search_attributes
 from orchestrator.engine.batch_counts import BatchCounts
-from orchestrator.engine.listing import decoded, encoded
+from orchestrator.engine.listing import decoded, encoded, quoted
 from orchestrator.engine.record import MEMO_DISPATCH, Recorder
 from orchestrator.engine.rpc import engine_call
 from orchestrator.errors import BatchNotFound
@@ -70,15 +70,18 @@ class BatchLists:
         self._deadline = timedelta(seconds=rpc_timeout)
         self._recorder = Recorder(client.data_converter)
 
-    async def page(self, size: int, cursor: str | None = None) -> BatchPage:
-        """Batches, newest first.
+    async def page(
+        self, size: int, cursor: str | None = None, tenant: str | None = None
+    ) -> BatchPage:
+        """Batches, newest first; with a tenant those whose items are all that one's.
 
         Raises:
             InvalidCursor: the cursor is not one of ours.
         """
         answer = await self._list(
             # Tasks that were coalesced are found by their batch, and are no batch to anybody.
-            f"ExecutionStatus != 'ContinuedAsNew' AND {search_attributes.BATCH.name} IS NULL",
+            f"ExecutionStatus != 'ContinuedAsNew' AND {search_attributes.BATCH.name} IS NULL"
+            + (f" AND {search_attributes.TENANT.name} = {quoted(tenant)}" if tenant else ""),
             size,
             decoded(cursor),
         )

@@ -19,7 +19,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo, WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
-from temporalio.converter import DataConverter
+from temporalio.converter import DataConverter, decode_typed_search_attributes
 
 from orchestrator.batches import (
     BATCH_WORKFLOW,
@@ -30,6 +30,7 @@ from orchestrator.batches import (
     ChunkReport,
     part_id,
 )
+from orchestrator.engine import search_attributes
 from orchestrator.engine.batch_record import BatchRecords, Recorded
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.record import MEMO_CREATED_AT, STATES, Recorder, moment
@@ -101,6 +102,12 @@ class Part:
     def positions(self) -> range:
         """Of its items."""
         return range(self.first, self.first + self.tally.total)
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose all of the batch's items are; None where they may be of several."""
+        attributes = decode_typed_search_attributes(self.info.search_attributes)
+        return attributes.get(search_attributes.TENANT)
 
     @property
     def starts(self) -> tuple[int, ...]:

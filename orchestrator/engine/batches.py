@@ -118,6 +118,7 @@ class Batches:
             except BatchNotFound:
                 pass
         total = sum(len(part.items) for part in parts)
+        tenant = _tenant_of(parts)
         try:
             await self._start_further(batch_id, parts, total, fingerprint)
             await self._start(
@@ -125,6 +126,7 @@ class Batches:
                 parts[0],
                 static_summary=f"{total:,} tasks",
                 memo=_memo(parts[0], fingerprint),
+                search_attributes=search_attributes.of_tenant(tenant),
                 **_EAGERLY_ONCE,
             )
         except WorkflowAlreadyStartedError:
@@ -140,6 +142,7 @@ class Batches:
             pending=total,
             created_at=created_at,
             updated_at=created_at,
+            tenant=tenant,
         )
         return SubmittedBatch(status, created=True)
 
@@ -181,6 +184,7 @@ class Batches:
                         static_summary=f"{len(part.items):,} of {total:,} tasks of batch "
                         f"{batch_id}",
                         memo=_memo(part, fingerprint),
+                        search_attributes=search_attributes.of_tenant(_tenant_of(parts)),
                         # One that was never released may be started again.
                         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
                         id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
@@ -235,6 +239,7 @@ class Batches:
             pending=total,
             created_at=parts[0].created_at,
             updated_at=parts[0].created_at,
+            tenant=parts[0].tenant,
         )
         return SubmittedBatch(status, created=False)
 
@@ -393,6 +398,12 @@ class Batches:
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
+
+
+def _tenant_of(parts: Sequence[Batch]) -> str | None:
+    """Whose all of the items are; None where they are several tenants'."""
+    tenants = {plan.tenant for part in parts for plan in part.plans}
+    return tenants.pop() if len(tenants) == 1 else None
 
 
 def _memo(part: Batch, fingerprint: str | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Orders to cancel many tasks, which the engine carries out as batch operations of its own."""
 
+import re
 from datetime import timedelta
 
 from temporalio.api.batch.v1 import BatchOperationCancellation
@@ -26,7 +27,7 @@ from orchestrator.cancellations import (
     CancellationStatus,
     job_id,
 )
-from orchestrator.engine import listing
+from orchestrator.engine import listing, search_attributes
 from orchestrator.engine.rpc import engine_call
 from orchestrator.errors import CancellationNotFound, OrderRefused
 from orchestrator.models import TaskState
@@ -93,7 +94,10 @@ class Cancellations:
                     "conflict",
                 ) from None
         return CancellationStatus(
-            order_id=order_id, state=CancellationState.RUNNING, matched=matched
+            order_id=order_id,
+            state=CancellationState.RUNNING,
+            matched=matched,
+            tenant=chosen.tenant,
         )
 
     async def status(self, order_id: str) -> CancellationStatus:
@@ -114,6 +118,7 @@ class Cancellations:
             matched=found.total_operation_count,
             done=found.complete_operation_count,
             failed=found.failure_operation_count,
+            tenant=_tenant_of(found.query),
         )
         if state is CancellationState.COMPLETED:
             return status
@@ -191,6 +196,16 @@ class Cancellations:
 def query(chosen: CancellationFilter) -> str:
     """The engine's list filter for the open tasks that are meant."""
     return listing.query(listing.TaskFilter(status=TaskState.RUNNING, **dict(chosen)))
+
+
+# Quotes within a value are escaped, so that no value can look like this.
+_TENANT = re.compile(rf" AND {search_attributes.TENANT.name} = '([A-Za-z0-9_.@:-]+)'")
+
+
+def _tenant_of(selected: str) -> str | None:
+    """The tenant that a list filter names."""
+    found = _TENANT.search(selected)
+    return found[1] if found else None
 
 
 def _not_found(error: RPCError, order_id: str) -> Exception:

@@ -5,8 +5,10 @@ list names those that run, so that only the rest is read one by one; a few are w
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
@@ -14,6 +16,7 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
 from orchestrator.batches import is_certain, item_id, place_of
+from orchestrator.engine import search_attributes
 from orchestrator.engine.converter import INVALID_INPUT
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.listing import quoted
@@ -53,22 +56,35 @@ class Endings:
         self._histories = Histories(client, rpc_timeout)
         self._polls = 0
 
-    async def look(self, task_ids: Iterable[str]) -> AsyncGenerator[Ending, None]:
-        """Those that have ended, or do not exist, as it is now."""
+    async def look(
+        self, task_ids: Iterable[str], knows_only: str | None = None
+    ) -> AsyncGenerator[Ending, None]:
+        """Those that have ended, or do not exist, as it is now.
+
+        With a tenant in ``knows_only`` the tasks of others are as if they did not exist.
+        """
         batches, others = _sorted_out(task_ids)
         for batch_id, positions in batches.items():
-            async for ending in self._look_into(batch_id, positions):
+            async for ending in self._look_into(batch_id, positions, knows_only):
                 yield ending
         for some in _slices(others, LISTED_AT_ONCE):
-            running = await self.running(WORKFLOW_TYPE, some) if len(others) > FEW else set()
+            running = (
+                await self.running(WORKFLOW_TYPE, some, knows_only)
+                if len(others) > FEW
+                else set[str]()
+            )
             asked = [task_id for task_id in some if task_id not in running]
             for few in _slices(asked, ASKED_AT_ONCE):
-                for answer in await asyncio.gather(*map(self._ask, few)):
+                asking = (self._ask(task_id, knows_only=knows_only) for task_id in few)
+                for answer in await asyncio.gather(*asking):
                     if answer is not None:
                         yield answer
 
     async def follow(self, task_ids: Iterable[str]) -> AsyncGenerator[Ending, None]:
-        """Each of them once it has ended; begins with those that do next."""
+        """Each of them once it has ended; begins with those that do next.
+
+        Whose they are has been looked at before.
+        """
         polled, swept = self._shared_out(task_ids)
         polls = {asyncio.create_task(self._end_of(task_id)) for task_id in polled}
         self._polls += len(polled)
@@ -104,17 +120,21 @@ class Endings:
         return polled, dict.fromkeys(task_id for task_id in tasks if task_id not in set(polled))
 
     async def _look_into(
-        self, batch_id: str, positions: Sequence[int]
+        self, batch_id: str, positions: Sequence[int], knows_only: str | None
     ) -> AsyncGenerator[Ending, None]:
         batches = self._tasks.batches
         try:
-            total = (await patiently(lambda: batches.status(batch_id))).total
+            batch = await patiently(lambda: batches.status(batch_id))
+            known = set(positions) & set(range(batch.total))
         except BatchNotFound:
-            total = 0
+            known = set()
+        else:
+            if knows_only not in {None, batch.tenant}:
+                known = await self._own_items(batch_id, known, knows_only)
         for position in positions:
-            if position >= total:
+            if position not in known:
                 yield item_id(batch_id, position), None
-        left = sorted(position for position in positions if position < total)
+        left = sorted(known)
         while left:
             ended = await _items(batches.outcomes, batch_id, left)
             for position in sorted(ended):
@@ -122,10 +142,26 @@ class Endings:
             # An answer holds so many bytes; the next one may tell of more.
             left = [position for position in left if ended and position > max(ended)]
 
-    async def _ask(self, task_id: str, wait: float = 0) -> Ending | None:
+    async def _own_items(
+        self, batch_id: str, positions: Iterable[int], tenant: str | None
+    ) -> set[int]:
+        """Which items are the tenant's, of a batch that may be several tenants'."""
+        found = set[int]()
+        for position in positions:
+            with contextlib.suppress(TaskNotFound):
+                item = await patiently(partial(self._tasks.batches.item, batch_id, position))
+                if item.tenant == tenant:
+                    found.add(position)
+        return found
+
+    async def _ask(
+        self, task_id: str, wait: float = 0, knows_only: str | None = None
+    ) -> Ending | None:
         try:
             status = await patiently(lambda: self._tasks.status(task_id, wait))
         except TaskNotFound:
+            return task_id, None
+        if knows_only not in {None, status.tenant}:
             return task_id, None
         return (task_id, status) if status.status.is_final else None
 
@@ -135,14 +171,20 @@ class Endings:
             if ending is not None:
                 return ending
 
-    async def running(self, kind: str, workflow_ids: Sequence[str]) -> set[str]:
-        """Which of up to 200 workflows of one type run; the list lags by some 100 ms."""
+    async def running(
+        self, kind: str, workflow_ids: Sequence[str], tenant: str | None = None
+    ) -> set[str]:
+        """Which of up to 200 workflows of one type run; the list lags by some 100 ms.
+
+        With a tenant only those of that one.
+        """
         ids = ", ".join(map(quoted, workflow_ids))
+        its = f" AND {search_attributes.TENANT.name} = {quoted(tenant)}" if tenant else ""
         request = ListWorkflowExecutionsRequest(
             namespace=self._client.namespace,
             page_size=LISTED_AT_ONCE,
             query=f"WorkflowType = {quoted(kind)} AND ExecutionStatus = 'Running'"
-            f" AND WorkflowId IN ({ids})",
+            f" AND WorkflowId IN ({ids}){its}",
         )
         found: set[str] = set()
         while True:

@@ -140,6 +140,7 @@ def _status(redrive_id: str, order: BulkOrder, state: BulkState, tally: BulkTall
         failed=tally.failed,
         skipped=tally.skipped,
         last_failure=tally.last_failure or None,
+        tenant=order.filter.tenant,
     )
 
 

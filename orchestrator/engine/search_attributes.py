@@ -62,6 +62,12 @@ def of_task(task: Task, plan: Plan) -> TypedSearchAttributes:
     return TypedSearchAttributes(pairs)
 
 
+def of_tenant(tenant: str | None) -> TypedSearchAttributes:
+    """The attributes of what is one tenant's; none where it is several's or nobody's."""
+    pairs = [] if tenant is None else [SearchAttributePair(TENANT, tenant)]
+    return TypedSearchAttributes(pairs)
+
+
 def of_coalesced(batch_id: str, *, notes_builds: bool) -> TypedSearchAttributes:
     """The attributes of a batch of tasks that were handed in singly."""
     found = TypedSearchAttributes([SearchAttributePair(BATCH, batch_id)])

@@ -111,6 +111,13 @@ def _json(event: EventDict, **_: Any) -> str:
         return json.dumps(event, default=str)
 
 
+def audit_logger() -> FilteringBoundLogger:
+    """The logger of what operators do: its lines are written whatever ``logging.level`` says."""
+    info = structlog.make_filtering_bound_logger(logging.INFO)
+    logger: FilteringBoundLogger = structlog.wrap_logger(_Lines(), wrapper_class=info)
+    return logger
+
+
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger whose methods take an event name and fields."""
     logger: FilteringBoundLogger = structlog.get_logger(name)

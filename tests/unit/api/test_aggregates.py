@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
 from api import aggregates, errors
+from api.security import Gate
 from orchestrator.aggregates import AggregateStatus, Aggregation
 from orchestrator.config import Agent, Instance, Rule, Settings
 from orchestrator.engine.aggregates import SubmittedAggregate
@@ -19,6 +20,9 @@ from orchestrator.limits import RateLimits
 from orchestrator.models import Plan
 from orchestrator.receivers import SubmissionGuard
 from orchestrator.routing import Routes
+from orchestrator.security.authenticator import Authenticator
+from orchestrator.security.quotas import Quotas, UsageCounts
+from orchestrator.security.sessions import Sessions
 
 FIRST = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 SETTINGS = Settings(
@@ -64,6 +68,7 @@ class Parts:
     routes: Routes = field(default_factory=lambda: Routes(SETTINGS))
     admission: Willing = field(default_factory=Willing)
     guard: SubmissionGuard = field(default_factory=lambda: SubmissionGuard.of(SETTINGS))
+    quotas: Quotas = field(default_factory=lambda: Quotas({}, cast("UsageCounts", None)))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -74,7 +79,9 @@ async def test_what_was_taken_is_accepted(created: bool, replayed: str | None) -
     errors.install(app)
     app.include_router(aggregates.router)
     app.state.services = Parts(fading)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    authenticator = Authenticator(settings := Settings())
+    gate = Gate(app, authenticator, Sessions(settings.security, authenticator))
+    transport = httpx.ASGITransport(gate, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
         answer = await client.post("/aggregate", json=BODY, headers={"Idempotency-Key": "k"})
 

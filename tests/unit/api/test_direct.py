@@ -10,9 +10,12 @@ import pytest
 from api.app import create_app
 from api.dependencies import Services
 from api.direct import DirectRoutes
-from orchestrator.config import Limits
+from api.security import Gate
+from orchestrator.config import Limits, Settings
 from orchestrator.errors import EngineUnavailable, TaskNotFound, UnknownPattern
 from orchestrator.models import TaskRequest, TaskState, TaskStatus
+from orchestrator.security.authenticator import Authenticator
+from orchestrator.security.sessions import Sessions
 
 ENDED = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 
@@ -50,10 +53,12 @@ def services() -> Services:
 
 async def both(method: str, url: str, **options: Any) -> list[httpx.Response]:
     """The answers by the application alone, and by the shorter way before it."""
-    app = create_app(services())
+    app, settings = create_app(services()), Settings()
+    authenticator = Authenticator(settings)
     found = []
     for each in (app, DirectRoutes(app, services())):
-        transport = httpx.ASGITransport(each, raise_app_exceptions=False)
+        gate = Gate(each, authenticator, Sessions(settings.security, authenticator))
+        transport = httpx.ASGITransport(gate, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             found.append(await client.request(method, url, **options))
     return found

@@ -1,0 +1,127 @@
+"""What a connection may take before the application sees it: headers, time, and its very place."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from api.errors import problem
+from orchestrator.config import Limits
+
+_SEPARATORS = 4
+"""Bytes beside a header's name and value."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """HTTP/1.1 with bounds: what is over them is answered, and the connection closed.
+
+    A connection over ``max_connections``: 503. Headers over ``max_header_bytes`` or
+    ``max_headers``: 431. Headers that take longer than ``header_seconds``, or a body longer than
+    ``body_seconds``: 408. One that sends nothing is closed without a word.
+    """
+
+    limits = Limits()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_bytes = 0
+        self._is_head = True
+        self._refusal: tuple[int, str] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def within(cls, limits: Limits) -> "type[BoundedProtocol]":
+        """The protocol with these bounds."""
+        return type(cls.__name__, (cls,), {"limits": limits})
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, if there is a place."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections:
+            self._end(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections; try again later")
+            return
+        self._within(self.limits.header_seconds, "The headers did not arrive in time")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count no time any more."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come, unless it is a head without end."""
+        if self.transport.is_closing():
+            return
+        self._head_bytes += len(data) if self._is_head else 0
+        super().data_received(data)
+        if self._is_head and self._head_bytes > self.limits.max_header_bytes:
+            self._end(*self._too_large())
+
+    def on_message_begin(self) -> None:
+        """A request begins: its head has so long."""
+        super().on_message_begin()
+        if self._timer is None:
+            self._within(self.limits.header_seconds, "The headers did not arrive in time")
+
+    def on_headers_complete(self) -> None:
+        """Its head is there, and its body has so long, while somebody reads it."""
+        limits, head = self.limits, self.headers
+        size = len(self.url) + sum(len(n) + len(v) + _SEPARATORS for n, v in head)
+        self._is_head, self._head_bytes = False, 0
+        self._stop()
+        if size > limits.max_header_bytes or len(head) > limits.max_headers:
+            self._refusal = self._too_large()
+            raise ValueError(self._refusal[1])
+        super().on_headers_complete()
+        if not self.pipeline:
+            self._within(limits.body_seconds, "The body did not arrive in time")
+
+    def on_message_complete(self) -> None:
+        """The request is there."""
+        self._stop()
+        self._is_head = True
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be parsed."""
+        self._end(*(self._refusal or (HTTPStatus.BAD_REQUEST, msg)))
+
+    def _too_large(self) -> tuple[int, str]:
+        limits = self.limits
+        return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, (
+            f"At most {limits.max_headers} headers of {limits.max_header_bytes:,} bytes together "
+            "are taken"
+        )
+
+    def _within(self, seconds: float, otherwise: str) -> None:
+        self._stop()
+        self._timer = self.loop.call_later(seconds, self._late, otherwise)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self, what: str) -> None:
+        if self._is_head and not self._head_bytes:
+            self.transport.close()
+        else:
+            self._end(HTTPStatus.REQUEST_TIMEOUT, what)
+
+    def _end(self, status: int, detail: str) -> None:
+        """Answer, unless an answer has begun, and close."""
+        self._stop()
+        if self.transport.is_closing():
+            return
+        answering: RequestResponseCycle | None = self.cycle
+        if answering is None or not answering.response_started or answering.response_complete:
+            self.transport.write(_written(status, detail))
+        self.transport.close()
+
+
+def _written(status: int, detail: str) -> bytes:
+    answer = problem(status, detail, {"Connection": "close"})
+    phrase = HTTPStatus(status).phrase.encode()
+    lines = [b"HTTP/1.1 %d %b" % (status, phrase)]
+    lines += [b"%b: %b" % (name, value) for name, value in answer.raw_headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + bytes(answer.body)

@@ -1,0 +1,143 @@
+"""Log in with a key from a browser, see as whom, log out; and the page that asks for the key."""
+
+import base64
+import hashlib
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request
+from pydantic import Field, SecretStr
+from starlette.responses import HTMLResponse, Response
+
+from api import session_examples as examples
+from api.callers import CallerDependency
+from api.dependencies import ServicesDependency
+from api.requests import json_object, validated
+from api.tasks import document
+from orchestrator.models import Model
+from orchestrator.security.callers import Caller
+from orchestrator.security.sessions import COOKIE
+
+MAX_BODY_BYTES = 16_384
+"""Tokens may be long."""
+
+router = APIRouter(tags=["session"])
+
+
+class Login(Model):
+    """The body of POST /session."""
+
+    key: SecretStr = Field(min_length=1, max_length=8192, description="An API key, or a token")
+
+
+class WhoAmI(Model):
+    """As whom requests are answered."""
+
+    name: str
+    tenant: str | None = Field(description="Whose work is shown; null is all tenants'")
+    scopes: tuple[str, ...]
+    kind: str = Field(description="key, token or anonymous")
+
+
+def _who(caller: Caller) -> WhoAmI:
+    tenant, scopes = caller.bound, tuple(sorted(caller.scopes))
+    return WhoAmI(name=caller.name, tenant=tenant, scopes=scopes, kind=caller.kind)
+
+
+@router.get("/session", response_model=WhoAmI, summary="As whom?", responses=examples.WHO_RESPONSES)
+async def session(caller: CallerDependency) -> Response:
+    """Whose key, token or session the request shows."""
+    return document(_who(caller))
+
+
+@router.post(
+    "/session",
+    response_model=WhoAmI,
+    summary="Log in",
+    responses=examples.LOGIN_RESPONSES,
+    openapi_extra=examples.LOGIN,
+)
+async def login(request: Request, services: ServicesDependency) -> Response:
+    """Begin a session for the pages: a cookie instead of the key, which no script can read.
+
+    With it, requests that change something need the header ``X-Requested-With``.
+    """
+    given = validated(Login, await json_object(request, MAX_BODY_BYTES))
+    begun = await services.sessions.begin(given.key.get_secret_value())
+    response = document(_who(begun.caller))
+    response.set_cookie(
+        COOKIE,
+        begun.cookie,
+        max_age=begun.seconds,
+        path="/",
+        httponly=True,
+        samesite="strict",
+        secure=_is_https(request),
+    )
+    return response
+
+
+@router.delete(
+    "/session",
+    status_code=HTTPStatus.NO_CONTENT,
+    summary="Log out",
+    responses=examples.LOGOUT_RESPONSES,
+)
+async def logout(request: Request) -> Response:
+    """End the session in this browser."""
+    response = Response(status_code=HTTPStatus.NO_CONTENT)
+    response.delete_cookie(
+        COOKIE, path="/", httponly=True, samesite="strict", secure=_is_https(request)
+    )
+    return response
+
+
+def _is_https(request: Request) -> bool:
+    """Whether the browser speaks HTTPS, with us or with a proxy before us."""
+    forwarded = request.headers.get("x-forwarded-proto", "")
+    return "https" in {request.url.scheme, forwarded.strip().lower()}
+
+
+_STYLE = "body{font:16px system-ui;margin:15vh auto;max-width:26rem;padding:0 1rem}\
+input,button{font:inherit;width:100%;box-sizing:border-box;padding:.5rem;margin:.4rem 0}"
+_SCRIPT = """
+const form = document.querySelector("form"), told = document.querySelector("output");
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const answer = await fetch("/session", {
+    method: "POST",
+    headers: {"Content-Type": "application/json", "X-Requested-With": "login"},
+    body: JSON.stringify({key: form.key.value.trim()}),
+  });
+  if (answer.ok) { location.assign("/"); return; }
+  told.textContent = (await answer.json()).detail;
+});
+"""
+_PAGE = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Log in · Orchestration Agent</title>
+<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>
+<body><h1>Log in</h1><form><label>API key or token
+<input name="key" type="password" autocomplete="current-password" required autofocus></label>
+<button>Log in</button></form><p><output role="alert"></output></p>
+<script>{_SCRIPT}</script></body></html>
+"""
+
+
+def _source(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+_HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; script-src {_source(_SCRIPT)}; style-src "
+    f"{_source(_STYLE)}; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@router.get("/login", include_in_schema=False)
+async def login_page() -> Response:
+    """A form that takes a key."""
+    return HTMLResponse(_PAGE, headers=_HEADERS)

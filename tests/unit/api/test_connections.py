@@ -1,0 +1,109 @@
+"""Connections that take too much: answered and closed, before the application sees anything."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.connections import BoundedProtocol
+from orchestrator.config import Limits
+
+SECONDS = 10
+
+
+async def app(scope: object, receive: object, send: object) -> None:
+    """Reads the body, and says so."""
+    request = Request(scope, receive, send)  # type: ignore[arg-type]
+    await request.body()
+    await Response("fine")(scope, receive, send)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def served(limits: Limits) -> AsyncIterator[int]:
+    """The port of a server with these limits."""
+    config = uvicorn.Config(
+        app, port=0, http=BoundedProtocol.within(limits), log_config=None, lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    async with asyncio.timeout(SECONDS):
+        while not server.started:  # noqa: ASYNC110 - it has no event to wait for
+            await asyncio.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def sent(port: int, data: bytes) -> bytes:
+    """What is answered until the connection is closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    async with asyncio.timeout(SECONDS):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+GOOD = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (GOOD, b"200"),
+        (b"GET / HTTP/1.1\r\nA: " + b"x" * 3000 + b"\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nA: " + b"x" * 3000, b"431"),
+        (b"GET /" + b"x" * 3000 + b" HTTP/1.1\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\n" + b"A: x\r\n" * 30 + b"\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nA: x", b"408"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nx", b"408"),
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"", b""),
+    ],
+)
+async def test_what_is_too_much_is_answered_and_closed(data: bytes, status: bytes) -> None:
+    """As a problem document; one that says nothing gets nothing."""
+    limits = Limits(max_header_bytes=2048, max_headers=20, header_seconds=0.3, body_seconds=0.3)
+    async with served(limits) as port:
+        answer = await sent(port, data)
+    assert status == answer.partition(b" ")[2][:3]
+    assert status in {b"", b"200"} or b"application/problem+json" in answer
+
+
+async def test_a_connection_over_the_number_is_told_so() -> None:
+    """And there is a place again when another has gone."""
+    async with served(Limits(max_connections=1)) as port:
+        _, first = await asyncio.open_connection("127.0.0.1", port)
+        refused = await sent(port, b"")
+        first.close()
+        await first.wait_closed()
+        found = await _eventually(lambda: b"200", lambda: sent(port, GOOD))
+    assert (b"503", b"200") == (refused.partition(b" ")[2][:3], found)
+
+
+async def _eventually(wanted: Callable[[], bytes], ask: Callable[[], object]) -> bytes:
+    async with asyncio.timeout(SECONDS):
+        while True:
+            answer: bytes = await ask()  # type: ignore[misc]
+            if wanted() in answer[:20]:
+                return wanted()
+            await asyncio.sleep(0.02)
+
+
+async def test_a_kept_connection_is_not_cut_between_requests() -> None:
+    """The time for the headers begins with the request."""
+    limits = Limits(header_seconds=0.2, body_seconds=0.2)
+    async with served(limits) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            async with asyncio.timeout(SECONDS):
+                assert b"fine" in await reader.readuntil(b"fine")
+            await asyncio.sleep(0.3)
+        writer.close()
