@@ -153,7 +153,7 @@ async def test_an_order_is_stopped(api: httpx.AsyncClient, stack: Stack) -> None
     done = await carried_out(api, rest.headers["location"])
     late = await api.post(f"{rest.headers['location']}/stop")
 
-    assert {"order_id", "state", "matched", "done", "failed"} == set(found)
+    assert {"order_id", "state", "matched", "done", "failed", "tenant"} == set(found)
     assert (202, "stopped") == (again.status_code, again.json()["state"])
     assert "CancelWorkflow" in seen
     assert "completed" == done["state"]
