@@ -35,7 +35,7 @@ _PUBLIC = {
     "/redoc",
 }
 _DENIALS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.SEE_OTHER}
-_BY_TOKEN = "/completions/"
+_LATE_ANSWERS = "/completions/"
 """Agents that answer later: the rest of the path is the permission, and is a secret."""
 _SUBMITS = {"/orchestrate", "/orchestrate/batch", "/aggregate"}
 _CANCELS = re.compile(r"/(?:tasks|batches|aggregate)/[^/]+/cancel")
@@ -46,7 +46,7 @@ audit = audit_logger()
 
 def required(method: str, path: str) -> Scope | None:
     """The scope that a request takes; None is open to everybody."""
-    if path in _PUBLIC or path.startswith(_BY_TOKEN):
+    if path in _PUBLIC or path.startswith(_LATE_ANSWERS):
         return None
     if method in _SAFE:
         return Scope.READ
@@ -82,7 +82,7 @@ class Gate:
             _record(request, caller, response.status_code, str(error))
             await response(scope, receive, send)
             return
-        if method in _SAFE or path in _SUBMITS or path.startswith(_BY_TOKEN):
+        if method in _SAFE or path in _SUBMITS or path.startswith(_LATE_ANSWERS):
             await self._app(scope, receive, send)
         else:
             await self._app(scope, receive, _recorded(request, caller, send))
@@ -180,7 +180,7 @@ def _record(request: Request, caller: Caller | None, status: int, reason: str = 
         "tenant": caller.tenant if caller else None,
         "by": caller.kind if caller else None,
         "action": request.method,
-        "target": _BY_TOKEN if path.startswith(_BY_TOKEN) else path,
+        "target": _LATE_ANSWERS if path.startswith(_LATE_ANSWERS) else path,
         "client": request.client.host if request.client else None,
         "outcome": _outcome(status),
         "status": status,

@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 _FOLLOWED = ("status/{task", "batches/{batch", "aggregate/{aggregate")
 PATHS = {
     "/session",
+    "/asyncapi",
+    "/asyncapi.json",
     "/orchestrate",
     *("/orchestrate/batch", "/batches", "/batches/{batch_id}", "/batches/{batch_id}/results"),
     *("/batches/{batch_id}/cancel", "/batches/{batch_id}/redrive"),
