@@ -31,9 +31,9 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     ORCHESTRATOR_CONFIG=/app/config.yaml \
     ORCHESTRATOR_DATA_DIR=/data \
-    # The container's own network is what keeps others out: publish ports on purpose.
-    ORCHESTRATOR_AGENT__HOST=0.0.0.0 \
-    ORCHESTRATOR_SECURITY__ALLOW_ANONYMOUS=true
+    # Beyond the container. So the API starts only with keys, or where security.allow_anonymous says
+    # that it shall ask nobody.
+    ORCHESTRATOR_AGENT__HOST=0.0.0.0
 USER 10001:10001
 # The API, and its metrics for Prometheus.
 EXPOSE 8000 9090

@@ -6,6 +6,8 @@ from typing import Annotated, Protocol, TypeVar
 from fastapi import Depends, Request
 from starlette.types import Scope
 
+from orchestrator.errors import Unauthenticated
+from orchestrator.security.authenticator import NO_CREDENTIALS
 from orchestrator.security.callers import Caller
 
 _KEY = "orchestrator.caller"
@@ -28,8 +30,14 @@ def set_caller(scope: Scope, caller: Caller) -> None:
 
 
 def caller_of(request: Request) -> Caller:
-    """Who sends the request, as api/security.py found out; without it nothing is answered."""
-    found: Caller = request.scope[_KEY]
+    """Who sends the request, as api/security.py found out.
+
+    Raises:
+        Unauthenticated: nobody that is known; only what is open to everybody gets so far.
+    """
+    found: Caller | None = request.scope.get(_KEY)
+    if found is None:
+        raise Unauthenticated(NO_CREDENTIALS, shown=False)
     return found
 
 

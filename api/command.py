@@ -152,7 +152,15 @@ def check_exposure(settings: Settings) -> None:
         StartupError: it would.
     """
     section, host = settings.security, settings.agent.host
-    if section.asks or section.allow_anonymous or is_loopback(host):
+    if section.asks or is_loopback(host):
+        return
+    if section.allow_anonymous:
+        log.warning(
+            "api_asks_nobody",
+            host=host,
+            advice="whoever reaches this address may do everything: security.keys_file or "
+            "security.jwt has them asked for a key",
+        )
         return
     raise StartupError(
         f"The API would listen on {host} and ask nobody for a key. Give keys "

@@ -19,7 +19,7 @@ from orchestrator.models import Model
 router = APIRouter()
 
 _FILES = Path(__file__).parent / "static"
-_PAGE = "index.html"
+_PAGE, _LOGIN_PAGE = "index.html", "login.html"
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -100,6 +100,12 @@ async def index(request: Request, services: ServicesDependency) -> Response:
     )
     headers = vary | {"Cache-Control": "no-store"}
     return Response(found.model_dump_json(), headers=headers, media_type="application/json")
+
+
+@router.get("/login", include_in_schema=False)
+async def login(request: Request) -> Response:
+    """The page that asks for a key."""
+    return _answer(request, _files()[_LOGIN_PAGE])
 
 
 @router.get("/dashboard/{name}", include_in_schema=False)

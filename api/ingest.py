@@ -11,6 +11,7 @@ from api.submission import Wish, planned, submit
 from orchestrator.errors import MessageDelayed, MessageRefused, PayloadTooLarge
 from orchestrator.messaging import Message, Take
 from orchestrator.models import TaskRequest
+from orchestrator.security.callers import Caller, Scope
 from orchestrator.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -46,7 +47,7 @@ async def _wish(services: Services, message: Message) -> Wish:
     body = json_document(message.body)
     if message.priority is not None and body.get("priority") is None:
         body["priority"] = message.priority
-    asked = validated(TaskRequest, body)
+    asked = _broker(services).owned(validated(TaskRequest, body))
     return Wish(
         asked=asked,
         plan=await planned(services, asked),
@@ -54,6 +55,12 @@ async def _wish(services: Services, message: Message) -> Wish:
         trace=checked_trace(message.traceparent),
         reply=message.reply,
     )
+
+
+def _broker(services: Services) -> Caller:
+    """Whoever may write to the queue: the broker has asked them who they are."""
+    tenant = services.settings.message_queue.tenant
+    return Caller("broker", tenant, frozenset({Scope.SUBMIT}), "broker")
 
 
 def _refusal(error: Exception, message: Message) -> MessageRefused | MessageDelayed:

@@ -34,6 +34,8 @@ _PUBLIC = {
     "/docs/oauth2-redirect",
     "/redoc",
 }
+_PAGES = "/dashboard/"
+"""The files of the pages: the same for everybody, and nothing of anybody's in them."""
 _DENIALS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.SEE_OTHER}
 _LATE_ANSWERS = "/completions/"
 """Agents that answer later: the rest of the path is the permission, and is a secret."""
@@ -46,7 +48,7 @@ audit = audit_logger()
 
 def required(method: str, path: str) -> Scope | None:
     """The scope that a request takes; None is open to everybody."""
-    if path in _PUBLIC or path.startswith(_LATE_ANSWERS):
+    if path in _PUBLIC or path.startswith((_PAGES, _LATE_ANSWERS)):
         return None
     if method in _SAFE:
         return Scope.READ

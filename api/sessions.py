@@ -1,12 +1,10 @@
-"""Log in with a key from a browser, see as whom, log out; and the page that asks for the key."""
+"""Log in with a key from a browser, see as whom, log out."""
 
-import base64
-import hashlib
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request
 from pydantic import Field, SecretStr
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from api import session_examples as examples
 from api.callers import CallerDependency
@@ -95,49 +93,3 @@ def _is_https(request: Request) -> bool:
     """Whether the browser speaks HTTPS, with us or with a proxy before us."""
     forwarded = request.headers.get("x-forwarded-proto", "")
     return "https" in {request.url.scheme, forwarded.strip().lower()}
-
-
-_STYLE = "body{font:16px system-ui;margin:15vh auto;max-width:26rem;padding:0 1rem}\
-input,button{font:inherit;width:100%;box-sizing:border-box;padding:.5rem;margin:.4rem 0}"
-_SCRIPT = """
-const form = document.querySelector("form"), told = document.querySelector("output");
-form.addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const answer = await fetch("/session", {
-    method: "POST",
-    headers: {"Content-Type": "application/json", "X-Requested-With": "login"},
-    body: JSON.stringify({key: form.key.value.trim()}),
-  });
-  if (answer.ok) { location.assign("/"); return; }
-  told.textContent = (await answer.json()).detail;
-});
-"""
-_PAGE = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Log in · Orchestration Agent</title>
-<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>
-<body><h1>Log in</h1><form><label>API key or token
-<input name="key" type="password" autocomplete="current-password" required autofocus></label>
-<button>Log in</button></form><p><output role="alert"></output></p>
-<script>{_SCRIPT}</script></body></html>
-"""
-
-
-def _source(text: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return f"'sha256-{digest}'"
-
-
-_HEADERS = {
-    "Content-Security-Policy": f"default-src 'none'; script-src {_source(_SCRIPT)}; style-src "
-    f"{_source(_STYLE)}; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-
-
-@router.get("/login", include_in_schema=False)
-async def login_page() -> Response:
-    """A form that takes a key."""
-    return HTMLResponse(_PAGE, headers=_HEADERS)

@@ -333,6 +333,7 @@ class MessageQueue(Section):
 
     ``host`` and ``port`` are enough for a broker on this machine. ``ingest`` takes tasks from
     ``queue``, ``events`` sends what happens; a process that shall not do either sets it to false.
+    With ``tenant`` all that comes is that tenant's, without it what each message says.
     """
 
     type: Literal["none", "rabbitmq", "redis"] = "none"
@@ -348,6 +349,7 @@ class MessageQueue(Section):
     queue: QueueName = "orchestrator.tasks"
     dead_letter_queue: QueueName = "orchestrator.tasks.dead"
     group: QueueName = "orchestrator"
+    tenant: Tenant | None = None
     declare_queues: bool = True
     prefetch: Annotated[int, Field(ge=1, le=10_000)] = 50
     max_length: Annotated[int, Field(ge=1)] = 100_000
@@ -460,9 +462,9 @@ class Quota(Section):
 class Security(Section):
     """``security``: who may use the API, and how much of it.
 
-    ``allow_anonymous`` is about listening beyond loopback where nobody is asked for a key; with
-    ``keys_file`` or ``jwt`` everybody is. ``quotas`` are by tenant; ``*`` is for those without one
-    of their own.
+    ``allow_anonymous`` lets it listen beyond loopback with nobody asked for a key; with
+    ``keys_file`` or ``jwt`` everybody is, so that the two exclude each other. ``quotas`` are by
+    tenant; ``*`` is for those without one of their own.
     """
 
     allow_anonymous: bool = False
@@ -471,6 +473,15 @@ class Security(Section):
     session_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
     session_seconds: Seconds = 8 * 3600.0
     quotas: dict[Tenant | Literal["*"], Quota] = {}
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if self.allow_anonymous and self.asks:
+            raise ValueError(
+                "allow_anonymous has nobody asked for a key, keys_file and jwt have everybody "
+                "asked: leave one of them out"
+            )
+        return self
 
     @property
     def asks(self) -> bool:

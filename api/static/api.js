@@ -3,7 +3,6 @@
 const TIMEOUT_MS = 20_000;
 const MAX_PAUSE_MS = 10_000;
 const UNAUTHORIZED = 401;
-const LOGIN = "/login";
 
 /** The API answered with an error; `status` is 0 when it did not answer at all. */
 export class Failure extends Error {
@@ -13,8 +12,16 @@ export class Failure extends Error {
   }
 }
 
-/** Send a request; the answer as JSON, or as `accepted` makes it of the response. */
-export async function request(path, { method = "GET", body, expected = [], accepted } = {}) {
+/** Show where to log in; the view that was asked for comes back after that. */
+export function toLogin() {
+  location.assign(`/login${location.hash}`);
+}
+
+/**
+ * Send a request; the answer as JSON, or as `accepted` makes it of the response. Who is not known
+ * is sent to `/login`, unless `login` is false.
+ */
+export async function request(path, { method = "GET", body, expected = [], accepted, login = true } = {}) {
   // No other site's page can send this header: it stands for the session's cookie being meant.
   const headers = { Accept: "application/json", "X-Requested-With": "dashboard" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -26,7 +33,7 @@ export async function request(path, { method = "GET", body, expected = [], accep
   }).catch(() => {
     throw new Failure(0, "The API does not answer");
   });
-  if (response.status === UNAUTHORIZED) location.assign(LOGIN);
+  if (response.status === UNAUTHORIZED && login) toLogin();
   if (!response.ok && !expected.includes(response.status)) throw await failure(response);
   return accepted ? accepted(response) : response.json();
 }

@@ -1,6 +1,6 @@
 // The page: which view is shown, what it is told, and what its buttons do.
 
-import { address, Failure, Poll, request } from "./api.js";
+import { address, Failure, Poll, request, toLogin } from "./api.js";
 import { agent } from "./agent.js";
 import { ask, isOrder } from "./actions.js";
 import { batch, batches } from "./batches.js";
@@ -11,6 +11,7 @@ import { overview } from "./overview.js";
 import { heading, to } from "./parts.js";
 import { task } from "./task.js";
 import { tasks } from "./tasks.js";
+import { choose, remembered, THEMES } from "./theme.js";
 
 const PAUSE_MS = 2000;
 const TRAFFIC_MS = 5000;
@@ -35,7 +36,7 @@ const NAV = [
 const element = (id) => document.getElementById(id);
 const main = element("main");
 
-const shared = { index: null, health: null, metrics: null, agents: null, traffic: null };
+const shared = { index: null, who: null, health: null, metrics: null, agents: null, traffic: null };
 let trafficAt = -Infinity;
 let route = read();
 let asOf = null;
@@ -80,6 +81,7 @@ async function look() {
 
 async function common() {
   shared.index ??= await request("/");
+  shared.who ??= await request("/session");
   await traffic();
   const [health, metrics, agents] = await Promise.all([
     request("/health", { expected: [503] }),
@@ -145,6 +147,14 @@ function chrome() {
   patch(element("nav"), NAV.map(([path, text]) => h("li", { key: path }, h("a", { href: `#/${path}`, "aria-current": path === current ? "page" : null }, text, path === "dead-letters" && letters()))));
   patch(element("foot"), footer());
   element("live").setAttribute("aria-pressed", String(poll.on));
+  identity(shared.who);
+}
+
+/** As whom the page is shown, where somebody had to log in. */
+function identity(who) {
+  if (!who || who.kind === "anonymous") return;
+  patch(element("who"), who.tenant ? `${who.name} (${who.tenant})` : who.name);
+  element("logout").hidden = false;
 }
 
 function letters() {
@@ -173,23 +183,18 @@ function tell(text) {
   poll.now();
 }
 
-const THEMES = ["auto", "light", "dark"];
-
 function theme(name) {
-  document.documentElement.dataset.theme = name;
+  choose(name);
   element("theme").textContent = `Theme: ${name}`;
-  try {
-    localStorage.setItem("theme", name);
-  } catch {
-    // Where nothing may be stored it holds until the page is left.
-  }
 }
 
-function remembered() {
+/** End the session, and show where another begins. */
+async function logout() {
   try {
-    return localStorage.getItem("theme");
-  } catch {
-    return null;
+    await request("/session", { method: "DELETE", accepted: () => null });
+    toLogin();
+  } catch (error) {
+    tell(error.message);
   }
 }
 
@@ -199,6 +204,7 @@ const TOOLS = {
     chrome();
     if (poll.on) poll.now();
   },
+  logout,
   theme: () => theme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]),
 };
 
@@ -247,6 +253,6 @@ window.addEventListener("hashchange", () => {
   poll.now();
 });
 
-theme(THEMES.includes(remembered()) ? remembered() : "auto");
+theme(remembered());
 draw();
 poll.now();

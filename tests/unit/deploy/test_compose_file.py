@@ -132,6 +132,13 @@ def test_published_ports_are_local() -> None:
     assert expected == set(published)
 
 
+def test_api_asks_for_keys_where_it_is_told_to() -> None:
+    """Behind ports of this machine it asks nobody; `ALLOW_ANONYMOUS=false` goes with keys."""
+    assert settings_in("api").security.allow_anonymous
+    given = SERVICES["api"]["environment"]["ORCHESTRATOR_SECURITY__ALLOW_ANONYMOUS"]
+    assert "${ALLOW_ANONYMOUS:-true}" == given
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_secret_comes_from_the_environment(service: str) -> None:
     """A password or key is a variable, at most with a default for tries."""

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from api.command import check_exposure
 from orchestrator.cli import COMMANDS
 from orchestrator.config_file import load
+from orchestrator.errors import StartupError
 
 ROOT = Path(__file__).parents[3]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -166,6 +168,12 @@ def test_image_listens_on_every_address() -> None:
     """A published port of the container leads to the API."""
     settings = load(ROOT / "config.yaml", image_environment())
     assert "0.0.0.0" == settings.agent.host  # noqa: S104 - inside the container
+
+
+def test_image_is_open_to_nobody_by_itself() -> None:
+    """It starts with keys, or where somebody says on purpose that nobody is asked."""
+    with pytest.raises(StartupError, match="allow_anonymous"):
+        check_exposure(load(ROOT / "config.yaml", image_environment()))
 
 
 def test_configuration_is_where_the_image_looks() -> None:
