@@ -147,14 +147,14 @@ function chrome() {
   patch(element("nav"), NAV.map(([path, text]) => h("li", { key: path }, h("a", { href: `#/${path}`, "aria-current": path === current ? "page" : null }, text, path === "dead-letters" && letters()))));
   patch(element("foot"), footer());
   element("live").setAttribute("aria-pressed", String(poll.on));
-  identity(shared.who);
+  patch(element("who"), identity(shared.who));
 }
 
 /** As whom the page is shown, where somebody had to log in. */
 function identity(who) {
-  if (!who || who.kind === "anonymous") return;
-  patch(element("who"), who.tenant ? `${who.name} (${who.tenant})` : who.name);
-  element("logout").hidden = false;
+  if (!who || who.kind === "anonymous") return [];
+  const name = who.tenant ? `${who.name} (${who.tenant})` : who.name;
+  return [h("span", null, name), h("button", { type: "button", class: "quiet", "data-action": "logout" }, "Log out")];
 }
 
 function letters() {
