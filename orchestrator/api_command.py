@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +18,7 @@ import click
 
 from orchestrator.cli import config_option, plain_errors, settings_of
 from orchestrator.client import ApiError, ClientError, OrchestratorClient, StillOpen
-from orchestrator.client.connection import DEFAULT_RETRY_SECONDS
+from orchestrator.client.connection import DEFAULT_RETRY_SECONDS, KEY_VARIABLE
 from orchestrator.config import Settings
 from orchestrator.display import tell
 from orchestrator.exits import EXPLAINED, Exit, code_of
@@ -282,6 +283,8 @@ def explained(error: ClientError) -> str:
     words = [error.detail]
     if isinstance(listed := error.problem.get("errors"), list) and "bad_items" not in error.problem:
         words.extend(_problem(each) for each in listed[:5])
+    if error.status == HTTPStatus.UNAUTHORIZED and not os.environ.get(KEY_VARIABLE):
+        words.append(f"Put the key into {KEY_VARIABLE}.")
     if error.retry_after is not None:
         words.append(f"Again in {error.retry_after:g} s.")
     return " ".join(word for word in words if word not in words[0] or word is words[0])

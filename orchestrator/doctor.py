@@ -5,8 +5,9 @@ import errno
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
@@ -17,22 +18,25 @@ from temporalio.service import RPCError
 from orchestrator import __version__
 from orchestrator.api_command import Api, environment, explained
 from orchestrator.cli import settings_of
-from orchestrator.client import ClientError, OrchestratorClient
+from orchestrator.client import ClientError, NotAllowed, OrchestratorClient
 from orchestrator.client.connection import DEFAULT_URL
 from orchestrator.config import Settings
 from orchestrator.engine import search_attributes
 from orchestrator.engine.connect import connect
 from orchestrator.engine.queues import describe_queue, describe_queues
-from orchestrator.errors import ConfigurationError, OrchestratorError
+from orchestrator.errors import ConfigurationError, OrchestratorError, StartupError
 from orchestrator.fleet.records import HealthState
 from orchestrator.fleet.views import AgentView
 from orchestrator.models import Model
 from orchestrator.resilience.breaker_policy import BreakerState
 from orchestrator.routing import WORKFLOW_QUEUE
+from orchestrator.security.exposure import is_loopback
+from orchestrator.security.key_file import read
 
 PATIENCE_SECONDS = 5.0
 _SDK_WORDS = ": Failed client connect"
 """Where the engine's client begins to tell what its libraries told it."""
+_FIRST_KEY = "orchestrator keys create --name NAME --tenant TENANT"
 _START = "start the product (orchestrator run), or correct --url"
 
 
@@ -73,7 +77,7 @@ def examine(api: Api) -> list[Check]:
     from_engine = asyncio.run(_engine(settings))
     running = from_engine[0].state is State.OK
     ports = _ports(settings, api=answers and _is_own(api, settings), engine=running)
-    return [found, *from_engine, *from_api, *map(_port, ports)]
+    return [found, access(settings), *from_engine, *from_api, *map(_port, ports)]
 
 
 def _is_own(api: Api, settings: Settings) -> bool:
@@ -93,6 +97,31 @@ def _configuration(api: Api) -> tuple[Settings | None, Check]:
         )
     found = f"{len(settings.routing_rules)} routing rules, {len(settings.agents)} agents"
     return settings, _ok("configuration", found)
+
+
+def access(settings: Settings) -> Check:
+    """Whom the API asks who they are, and whether it knows anybody."""
+    section, host = settings.security, settings.agent.host
+    if section.keys_file:
+        return _keys(section.keys_file, alone=section.jwt is None)
+    if section.jwt:
+        return _ok("access", f"tokens of {section.jwt.issuer}")
+    advice = "make keys (orchestrator keys create) and set security.keys_file"
+    if is_loopback(host):
+        return _ok("access", "nobody is asked for a key, and only this machine reaches the API")
+    if section.allow_anonymous:
+        return _warn("access", f"whoever reaches {host} may do everything", advice)
+    return _fail("access", f"nobody is asked for a key: the API will not listen on {host}", advice)
+
+
+def _keys(path: Path, *, alone: bool) -> Check:
+    try:
+        keys = read(path).keys
+    except StartupError as error:
+        return _fail("access", str(error), "mend it, or: orchestrator keys create")
+    active = sum(key.state(datetime.now(UTC)) == "active" for key in keys)
+    found = f"{active} of {len(keys)} keys in force"
+    return _ok("access", found) if active or not alone else _warn("access", found, _FIRST_KEY)
 
 
 def _api(api: Api, settings: Settings | None) -> tuple[list[Check], bool]:
@@ -120,7 +149,10 @@ def _asked(client: OrchestratorClient) -> Iterator[Check]:
     try:
         listed = client.agents()
     except ClientError as error:
-        yield _fail("agents", explained(error), "see the API's log")
+        advice = (
+            "a key with the scope read" if isinstance(error, NotAllowed) else "see the API's log"
+        )
+        yield _fail("agents", explained(error), advice)
         return
     yield from map(_agent, listed.agents)
 

@@ -18,6 +18,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT_SECONDS = 30.0
 DEFAULT_RETRY_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
+KEY_VARIABLE = "ORCHESTRATOR_API_KEY"
+"""The environment's variable with the API key."""
 
 STREAM_ERRORS = (httpx.RequestError, ClientError)
 
@@ -29,7 +31,7 @@ def options_of(url: str | None, api_key: str | None, options: dict[str, Any]) ->
         ValueError: the URL, or the key, cannot be used.
     """
     base = url or os.environ.get("ORCHESTRATOR_URL") or DEFAULT_URL
-    key = api_key or os.environ.get("ORCHESTRATOR_API_KEY")
+    key = api_key or os.environ.get(KEY_VARIABLE)
     if not _is_url(base):
         raise ValueError(f"{base!r} is not the URL of an API, such as {DEFAULT_URL}")
     headers = {"User-Agent": f"orchestration-agent/{__version__}", **options.pop("headers", {})}

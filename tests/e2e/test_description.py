@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.keys import make
 from tests.support.agents import Agent
+from tests.support.keys import make
 from tests.support.stack import BIN, ROOT, agent_config, running
 
 pytestmark = pytest.mark.e2e

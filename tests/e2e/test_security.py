@@ -12,8 +12,8 @@ import pytest_asyncio
 from click.testing import CliRunner
 
 from orchestrator.security.command import command
-from tests.e2e.keys import make
 from tests.support.agents import Agent, Call, Reply
+from tests.support.keys import make
 from tests.support.stack import Stack, agent_config, eventually, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]

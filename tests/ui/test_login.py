@@ -11,7 +11,7 @@ from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
 from orchestrator.security.command import command
-from tests.e2e.keys import make
+from tests.support.keys import make
 from tests.support.stack import Stack, agent_config, eventually, running
 from tests.ui.contrast import CONTRAST
 from tests.ui.page import Page

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from api.command import check_exposure
 from orchestrator.cli import COMMANDS
 from orchestrator.config_file import load
 from orchestrator.errors import StartupError
+from orchestrator.security.exposure import check_exposure
 
 ROOT = Path(__file__).parents[3]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -1,12 +1,18 @@
 """To whom the API listens, and whom it asks who they are."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from api.command import check_exposure
+from orchestrator.api_command import explained
+from orchestrator.client import NotAllowed
 from orchestrator.config import Settings
+from orchestrator.doctor import State, access
 from orchestrator.errors import StartupError
+from orchestrator.security.exposure import check_exposure
+from tests.support.keys import make
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - not listened on here
 JWT = {"issuer": "https://id", "audience": "a", "jwks": "https://id/jwks.json"}
@@ -54,3 +60,45 @@ def test_nobody_is_both_asked_and_not(security: dict[str, object]) -> None:
     """So that no leftover opens, or seems to open, what keys close."""
     with pytest.raises(ValidationError, match="leave one of them out"):
         settings("127.0.0.1", allow_anonymous=True, **security)
+
+
+@pytest.mark.parametrize(
+    ("host", "security", "state", "found"),
+    [
+        ("127.0.0.1", {}, State.OK, "only this machine"),
+        (EVERYWHERE, {"allow_anonymous": True}, State.WARN, "may do everything"),
+        (EVERYWHERE, {}, State.FAIL, "will not listen"),
+        (EVERYWHERE, {"jwt": JWT}, State.OK, "tokens of https://id"),
+        (EVERYWHERE, {"keys_file": "/nowhere/keys.yaml"}, State.FAIL, "no such file"),
+    ],
+)
+def test_the_doctor_tells_who_may_use_the_api(
+    host: str, security: dict[str, object], state: State, found: str
+) -> None:
+    """What stands open to everybody is to be mended, or at least known."""
+    check = access(settings(host, **security))
+    assert (state, True) == (check.state, found in check.found)
+    assert (state is State.OK) == (not check.advice)
+
+
+def test_the_doctor_counts_the_keys_in_force(tmp_path: Path) -> None:
+    """A file of expired ones lets nobody in."""
+    file = tmp_path / "keys.yaml"
+    make(file, "--name", "old", "--tenant", "acme", "--expires", "0s")
+    assert State.WARN is access(settings(EVERYWHERE, keys_file=str(file))).state
+    make(file, "--name", "new", "--tenant", "acme")
+    check = access(settings(EVERYWHERE, keys_file=str(file)))
+    assert (State.OK, "1 of 2 keys in force") == (check.state, check.found)
+
+
+@pytest.mark.parametrize(("key", "told"), [(None, True), ("ork_x", False)])
+def test_a_command_without_a_key_is_told_where_one_goes(
+    monkeypatch: pytest.MonkeyPatch,
+    key: str | None,
+    told: bool,  # noqa: FBT001
+) -> None:
+    """Into the environment."""
+    monkeypatch.delenv("ORCHESTRATOR_API_KEY", raising=False)
+    if key:
+        monkeypatch.setenv("ORCHESTRATOR_API_KEY", key)
+    assert told == ("ORCHESTRATOR_API_KEY" in explained(NotAllowed(401, "Say who you are")))

@@ -1,0 +1,41 @@
+"""Whom the API would let in that nobody has asked who they are."""
+
+import ipaddress
+
+from orchestrator.config import Settings
+from orchestrator.errors import StartupError
+from orchestrator.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+
+def check_exposure(settings: Settings) -> None:
+    """Serve nobody beyond this machine whom nobody asks who they are, unless that is wanted.
+
+    Raises:
+        StartupError: it would.
+    """
+    section, host = settings.security, settings.agent.host
+    if section.asks or is_loopback(host):
+        return
+    if section.allow_anonymous:
+        log.warning(
+            "api_asks_nobody",
+            host=host,
+            advice="whoever reaches this address may do everything: security.keys_file or "
+            "security.jwt has them asked for a key",
+        )
+        return
+    raise StartupError(
+        f"The API would listen on {host} and ask nobody for a key. Give keys "
+        "(orchestrator keys create --help) and set security.keys_file, or security.jwt; or listen "
+        "on 127.0.0.1; or set security.allow_anonymous: true where something before it asks"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
