@@ -101,11 +101,11 @@ def limit(api: Api, agent: str, as_json: bool, **fields: Any) -> None:  # noqa: 
 
 @command.command("add-instance")
 @click.argument("agent", metavar="AGENT", type=Id())
-@click.argument("url")
+@click.argument("instance", metavar="URL")
 @click.option("--weight", type=int, help="Its share of the calls, from 1 to 1000.")
 @click.option("--reason", default="", help="Why; kept with the agent's events.")
 @api_command
-def add_instance(api: Api, agent: str, url: str, as_json: bool, **fields: Any) -> None:  # noqa: FBT001 - click's way
+def add_instance(api: Api, agent: str, instance: str, as_json: bool, **fields: Any) -> None:  # noqa: FBT001 - click's way
     """Add an instance at run time, or give a known one another weight.
 
     \b
@@ -113,15 +113,15 @@ def add_instance(api: Api, agent: str, url: str, as_json: bool, **fields: Any) -
       orchestrator agents add-instance translation_agent http://10.0.0.8:8101 --weight 2
     """
     with api.client() as client:
-        _answer(client.add_instance(agent, url, **fields), as_json=as_json)
+        _answer(client.add_instance(agent, instance, **fields), as_json=as_json)
 
 
 @command.command("remove-instance")
 @click.argument("agent", metavar="AGENT", type=Id())
-@click.argument("url")
+@click.argument("instance", metavar="URL")
 @click.option("--reason", default="", help="Why; kept with the agent's events.")
 @api_command
-def remove_instance(api: Api, agent: str, url: str, reason: str, as_json: bool) -> None:  # noqa: FBT001 - click's way
+def remove_instance(api: Api, agent: str, instance: str, reason: str, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """Take an instance away; one of the configuration stays away until it is added again.
 
     \b
@@ -129,7 +129,7 @@ def remove_instance(api: Api, agent: str, url: str, reason: str, as_json: bool) 
       orchestrator agents remove-instance translation_agent http://10.0.0.8:8101
     """
     with api.client() as client:
-        _answer(client.remove_instance(agent, url, reason=reason), as_json=as_json)
+        _answer(client.remove_instance(agent, instance, reason=reason), as_json=as_json)
 
 
 def _answer(detail: AgentDetail, *, as_json: bool) -> None:
