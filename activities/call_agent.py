@@ -48,6 +48,8 @@ LOOK_AGAIN_SECONDS = 5.0
 
 ERROR_CHARACTERS = 300
 """How much of each attempt's error is kept."""
+KEPT_FAILURE_BYTES = 1500
+"""Of attempts, in a failure that the engine keeps until the next one."""
 
 SUCCESS = "success"
 ACCEPTED = "accepted"
@@ -251,6 +253,7 @@ def _failed(text: str, failure: CallFailure, kind: str, *, final: bool = True) -
     """The failure for the engine, once the next attempt has been left word."""
     if not final and not activity.info().is_local:
         activity.heartbeat(failure.progress)
+        failure = brief(failure)
     return ApplicationError(
         text,
         failure,
@@ -259,6 +262,21 @@ def _failed(text: str, failure: CallFailure, kind: str, *, final: bool = True) -
         # The engine takes a delay of zero for none given.
         next_retry_delay=timedelta(seconds=max(0.001, failure.pause or 0)),
     )
+
+
+def brief(failure: CallFailure) -> CallFailure:
+    """The failure with only so many of the latest attempts as the engine keeps meanwhile.
+
+    Of an activity that is tried again it leaves out the whole failure where that is over 4 KiB.
+    """
+    kept, size = list[Attempt](), 0
+    for attempt in reversed(failure.progress.attempts):
+        size += len(attempt.model_dump_json().encode())
+        if size > KEPT_FAILURE_BYTES:
+            break
+        kept.insert(0, attempt)
+    progress = failure.progress.model_copy(update={"attempts": tuple(kept)})
+    return failure.model_copy(update={"progress": progress})
 
 
 def _never_again(error: CallError) -> CallError:

@@ -16,7 +16,7 @@ from temporalio.exceptions import (
 with workflow.unsafe.imports_passed_through():
     from activities.call_agent import UNAVAILABLE, WORKER_LOST
     from orchestrator.errors import OutcomeUnknown
-    from orchestrator.models import DEADLINE_EXCEEDED, Attempt, CallFailure
+    from orchestrator.models import DEADLINE_EXCEEDED, Attempt, CallFailure, Progress
 
 STILL_WAITING = (
     "the call was still waiting in the agent's queue (no worker took it, or the agent took no call)"
@@ -90,7 +90,7 @@ def read(error: FailureError, *, idempotent: bool = True) -> Failed:
     # Behind a timeout stands what the last attempt had failed with.
     behind = cause.__cause__ if isinstance(cause, TimeoutError) else cause
     last = behind if isinstance(behind, ApplicationError) else None
-    details = _details(last)
+    details = _whole(_details(last), cause)
     # Inline calls have no event that says so, and no queue to wait in.
     was_started = not (isinstance(error, ActivityError) and error.scheduled_event_id) or bool(
         error.started_event_id
@@ -116,6 +116,14 @@ def _details(last: ApplicationError | None) -> CallFailure | None:
     # An error that the activity did not foresee says nothing, or something else.
     known = isinstance(said, dict) and "progress" in said
     return CallFailure.model_validate(said) if known else None
+
+
+def _whole(details: CallFailure | None, cause: BaseException | None) -> CallFailure | None:
+    """With all attempts that were left word of; what stands behind a timeout is brief."""
+    left = cause.last_heartbeat_details if isinstance(cause, TimeoutError) else ()
+    if details is None or not left or "attempts" not in left[0]:
+        return details
+    return details.model_copy(update={"progress": Progress.model_validate(left[0])})
 
 
 def _words(

@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
+from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ApplicationError
 
 from activities import call_agent
-from orchestrator.models import Progress
-from tests.activities.stage import calling
+from orchestrator.engine.converter import data_converter
+from orchestrator.models import Attempt, Progress
+from tests.activities.stage import calling, failure_in
 from tests.support.agents import DEADLINE_SECONDS, Agent, Reply
 from tests.support.plans import AGENT, call
 
@@ -174,3 +176,21 @@ async def test_a_call_whose_worker_was_lost_is_counted_as_a_retry() -> None:
         await caller.failure(call(), attempt=2, after=Progress())
         await caller.attempt(call(), attempt=3, after=caller.left[-1])
     assert before + 1 == REGISTRY.get_sample_value(name, labels)
+
+
+async def test_the_failure_before_a_next_attempt_is_brief() -> None:
+    """The engine leaves out one of over 4 KiB; what is left word of is whole."""
+    long = Attempt(
+        attempt=1, agent=AGENT, instance="", outcome="AgentFailed", seconds=1, error="\u00fc" * 300
+    )
+    after = Progress(sent=20, waits=20, attempts=(long,) * 20)
+    async with (
+        Agent(Reply(status=500, body="\u00fc" * 1000)) as agent,
+        calling(agent.url) as caller,
+    ):
+        error = await caller.failure(call(), 21, after=after)
+    encoded = Failure()
+    await data_converter.encode_failure(error, encoded)
+    assert encoded.ByteSize() < 4096
+    assert 21 == failure_in(error).attempts
+    assert 20 == len(caller.left[-1].attempts)

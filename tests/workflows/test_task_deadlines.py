@@ -30,6 +30,19 @@ async def test_the_deadline_ends_a_task_between_its_attempts(client: Client) -> 
     )
 
 
+async def test_many_attempts_with_long_errors_are_all_told(client: Client) -> None:
+    """More than the engine keeps of a failure while the next attempt is waited for."""
+    given = task(deadline=4.0, retry=retry(initial_seconds=0.02, backoff=1.0, max_attempts=1000))
+    answer = Reply(status=500, body="x" * 1000)
+    async with stage(client, Scenario(given, (answer,))) as (handle, agent):
+        error = await failure_of(handle)
+    told = error.details[0]
+    assert ("DeadlineExceeded", len(agent.calls)) == (error.type, told["attempts"])
+    assert min(20, len(agent.calls)) == len(told["attempt_history"])
+    assert f"after {told['attempts']} attempt" in error.message
+    assert "it said: xxx" in error.message
+
+
 async def test_a_retry_after_beyond_the_deadline_ends_the_task(client: Client) -> None:
     """Waiting for it would be in vain."""
     async with hosted(client, Calls(failures=9, error=lambda: failure(pause=600))):
