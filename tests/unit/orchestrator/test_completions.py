@@ -54,6 +54,18 @@ def test_what_was_not_signed_is_not_known(token: str) -> None:
         URLS.read(token)
 
 
+@given(data=st.data())
+def test_a_url_that_was_changed_is_not_known(data: st.DataObject) -> None:
+    """Not one character of it."""
+    token = token_of(URLS.url(Ticket("task", new_answer_id("agent", 1), EXPIRES)))
+    start = data.draw(st.integers(0, len(token) - 1))
+    end = data.draw(st.integers(start, min(len(token), start + 3)))
+    changed = token[:start] + data.draw(st.text(max_size=3)) + token[end:]
+    if changed != token:
+        with pytest.raises(CompletionUnknown):
+            URLS.read(changed)
+
+
 def test_another_secret_signs_other_urls() -> None:
     """A token of one installation is unknown to another."""
     url = URLS.url(Ticket("task", new_answer_id("agent", 1), EXPIRES))
