@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import secrets
 import shutil
 import signal
@@ -70,6 +71,8 @@ def command(
     directory = Path(tempfile.mkdtemp(prefix="chaos-"))
     said = Console(stderr=True, highlight=False)
     said.print(f"Seed {wish.seed}, broker {wish.broker}, files in {directory}")
+    # A broker that is away is what is wanted.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     # Everything that was started is to be ended, however we are.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     run = asyncio.run(_carry_out(wish, directory, said))

@@ -73,8 +73,9 @@ class Run:
             patient = Patient(stage.urls, self.ledger)
             try:
                 await self._act(stage, patient)
-            except (Stuck, AssertionError) as error:
-                self.ledger.violate("stuck", str(error))
+            except* (Stuck, AssertionError) as group:
+                for error in _leaves(group):
+                    self.ledger.violate("stuck", str(error))
             finally:
                 await patient.close()
         if self.settled is not None:
@@ -183,6 +184,11 @@ class Run:
             yield
         finally:
             self.seconds[what] = time.monotonic() - began
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for each in group.exceptions:
+        yield from _leaves(each) if isinstance(each, BaseExceptionGroup) else (each,)
 
 
 @contextlib.asynccontextmanager
