@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[3]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
 COLUMNS = 24
+RUNBOOK = "docs/operations/alerts.md"
 
 
 def panels() -> list[dict[str, Any]]:
@@ -45,13 +46,24 @@ def test_the_alerts_fire_when_they_should_and_only_then() -> None:
 
 
 def test_every_alert_says_what_happened_and_what_to_do() -> None:
-    """A severity, a summary and a description each."""
+    """A severity, a summary, a description and a runbook each."""
     rules = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"][0]["rules"]
 
     assert rules
     for rule in rules:
-        assert {"summary", "description"} == set(rule["annotations"]), rule["alert"]
+        assert {"summary", "description", "runbook_url"} == set(rule["annotations"]), rule["alert"]
         assert rule["labels"]["severity"] in {"page", "ticket"}, rule["alert"]
+
+
+def test_every_alert_has_its_section_of_the_runbook() -> None:
+    """Which its URL names; and no section is about an alert that is gone."""
+    rules = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"][0]["rules"]
+    page = (ROOT / RUNBOOK).read_text()
+    sections = dict(re.findall(r"^## (\w+)\n\n\*(\w+)\.\*", page, re.MULTILINE))
+
+    assert {rule["alert"]: rule["labels"]["severity"] for rule in rules} == sections
+    for rule in rules:
+        assert f"{RUNBOOK}#{rule['alert'].lower()}" == rule["annotations"]["runbook_url"]
 
 
 def test_the_alerts_name_documented_metrics_only() -> None:
