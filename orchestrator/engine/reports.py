@@ -21,11 +21,13 @@ M = TypeVar("M", bound=BaseModel)
 async def readable(
     converter: DataConverter, payloads: Sequence[Payload], kind: type[M]
 ) -> M | None:
-    """What a payload holds; None for what somebody sent by hand and nobody can read.
+    """What a payload holds; None without one, and for what was sent by hand and nobody can read.
 
     Of outcomes whose results nest too deep the rest is read: they are left out, and ``error`` says
     so.
     """
+    if not payloads:
+        return None
     try:
         found = await converter.decode(payloads, [kind])
         return found[0] if found and isinstance(found[0], kind) else None
