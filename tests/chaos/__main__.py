@@ -102,8 +102,12 @@ async def _carry_out(wish: Wish, directory: Path, said: Console) -> Run:
 async def _show(run: Run, began: float, said: Console) -> None:
     """A table on a terminal, else a line now and then."""
     if not said.is_terminal:
+        told = 0
         while True:
             said.print(report.line(run, time.monotonic() - began))
+            for each in run.ledger.violations[told:]:
+                said.print(f"VIOLATED {each.invariant}: {each.what}", markup=False)
+            told = len(run.ledger.violations)
             await asyncio.sleep(LINE_SECONDS)
     with Live(console=said, auto_refresh=False) as live:
         while True:

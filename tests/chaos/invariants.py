@@ -102,7 +102,7 @@ def _own_results(facts: Facts) -> Iterator[Finding]:
 def _batches(facts: Facts) -> Iterator[Finding]:
     for batch_id, items in facts.ledger.batches.items():
         status = facts.settled.batches[batch_id]
-        lines = facts.settled.batch_items[batch_id]
+        lines = facts.settled.batch_items.get(batch_id, [])
         ended = sum(status[each] for each in ("completed", "failed", "cancelled"))
         good = len(items) == len(lines) == status["total"] == ended
         yield None if good else f"batch {batch_id} of {len(items)}: {status}, {len(lines)} lines"

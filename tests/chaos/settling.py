@@ -128,6 +128,9 @@ async def _open_batches(ledger: Ledger, patient: Patient, found: Settled) -> lis
 async def _read_items(batch_id: str, ledger: Ledger, patient: Patient, found: Settled) -> None:
     """The tasks of a batch, in the order in which they were handed in."""
     answer = await patient.ask("GET", f"/batches/{batch_id}/results?limit=10000")
+    if not answer.is_success:
+        ledger.violate("I1", f"the results of batch {batch_id} cannot be read: {answer.text[:200]}")
+        return
     lines = [json.loads(line) for line in answer.text.splitlines()]
     found.batch_items[batch_id] = lines
     for item, line in zip(ledger.batches[batch_id], lines, strict=False):
