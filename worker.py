@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,9 @@ from activities.watch_health import HealthWatcher
 from orchestrator.buckets import Buckets
 from orchestrator.callback_keys import keys_of
 from orchestrator.callbacks import CALLBACK_QUEUE
-from orchestrator.cli import config_option, plain_errors, settings_of
+from orchestrator.cli import config_file, config_option, plain_errors
 from orchestrator.config import Settings
+from orchestrator.engine.agent_workers import AgentWorkers
 from orchestrator.engine.callbacks import Callbacks
 from orchestrator.engine.connect import connect
 from orchestrator.engine.dead_letters import DeadLetters
@@ -39,9 +41,11 @@ from orchestrator.engine.tasks import Tasks
 from orchestrator.errors import StartupError
 from orchestrator.fleet.records import FleetSnapshot
 from orchestrator.limits import RateLimits
+from orchestrator.live_settings import LiveSettings
 from orchestrator.messaging.outbox import Outbox, by_workflow
 from orchestrator.messaging.publishers import publisher_of
 from orchestrator.parts import (
+    Shared,
     close_all,
     completion_urls,
     grace_of,
@@ -77,31 +81,34 @@ def command(config_path: Path | None) -> None:
     """Run workflows and call agents.
 
     Stops on SIGINT or SIGTERM after the calls in flight have ended, at the latest after
-    temporal.shutdown_grace.
+    temporal.shutdown_grace. A configuration that has changed is taken over as it runs, on SIGHUP at
+    once (docs/upgrades.md).
 
     \b
     Examples:
       orchestrator worker
       orchestrator worker --config production.yaml
     """
-    settings = settings_of(config_path)
-    logging.configure(settings.logging, "worker")
-    uvloop.run(work(settings))
+    live = LiveSettings(config_file(config_path))
+    logging.configure(live.now.logging, "worker")
+    uvloop.run(work(live))
 
 
-async def work(settings: Settings) -> None:
+async def work(live: LiveSettings) -> None:
     """Work until a signal.
 
     Raises:
         StartupError: the engine is not there, the metrics port is taken, or the engine has
             refused the worker for good.
     """
-    stop = stop_on_signals(grace_of(settings))
+    live.reload_on_hangup()
+    stop = stop_on_signals(grace_of(live.now))
     async with tracing("worker") as spans:
-        await _work(settings, stop, spans)
+        await _work(live, stop, spans)
 
 
-async def _work(settings: Settings, stop: asyncio.Event, spans: "Spans | None") -> None:
+async def _work(live: LiveSettings, stop: asyncio.Event, spans: "Spans | None") -> None:
+    settings = live.now
     with metrics_server(settings) as exposition:
         name = f"worker@{os.getpid()}"
         client = await connect(settings.temporal, name, exposition, interceptors(spans))
@@ -133,42 +140,86 @@ async def _work(settings: Settings, stop: asyncio.Event, spans: "Spans | None") 
         )
         fleet.watch(pools)
         fleet.listen(lambda snapshot, _: limits.sync(snapshot))
+        resolver, sender = PlanResolver(Routes(settings)), callback_sender(settings)
         workers = [
             workflow_worker(
                 client,
                 calls,
-                PlanResolver(Routes(settings)),
+                resolver,
                 grace_of(settings),
-                long_activities=general_activities(client, settings, transport),
+                long_activities=general_activities(client, settings, transport, headers),
                 events=EventPublisher(outbox, publisher),
             ),
-            callback_worker(client, settings, callback_sender(settings)),
+            callback_worker(client, settings, sender),
         ]
         running = [asyncio.create_task(each.run()) for each in workers]
         await fleet.begin(FIRST_LOOK_SECONDS)
-        for agent in pools.agents:
-            workers.append(agent_worker(client, settings, pools.of_agent(agent), calls, chunks))
-            running.append(asyncio.create_task(workers[-1].run()))
-        async with in_background(fleet.run(), keep_limits(client, settings, fleet)):
+        agents = AgentWorkers(
+            pools, lambda pool: agent_worker(client, settings, pool, calls, chunks)
+        )
+        agents.adapt()
+        metered = QueueLimits(client, RateLimits(settings), settings.temporal.rpc_timeout)
+        parts = _Parts(
+            Shared(pools, fleet, headers, transport), resolver, sender, limits, metered, agents
+        )
+        async with in_background(
+            fleet.run(), keep_limits(metered, fleet), live.run(parts.prepared)
+        ):
             settle()
             log.info("worker_ready", agents=len(settings.agents), engine=settings.temporal.target)
             stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({stopping, *running}, return_when=asyncio.FIRST_COMPLETED)
+            ending: set[asyncio.Future[Any]] = {stopping, agents.broken, *running}
+            await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
-            await asyncio.gather(*(each.shutdown() for each in workers))
-            ends = await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.gather(agents.shutdown(), *(each.shutdown() for each in workers))
+            agents.broken.cancel()
+            ends = await asyncio.gather(agents.broken, *running, return_exceptions=True)
             await close_all(transport, shared, outbox, publisher)
     for end in ends:
-        if isinstance(end, BaseException):
+        if isinstance(end, Exception):
             raise StartupError(f"The engine refused this worker: {end}") from end
     log.info("worker_stopped")
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What of the worker goes by the configuration, and follows its changes."""
+
+    shared: Shared
+    resolver: PlanResolver
+    sender: CallbackSender
+    limits: RateLimits
+    metered: QueueLimits
+    agents: AgentWorkers
+
+    def prepared(self, settings: Settings) -> Callable[[], None]:
+        """What takes over a changed configuration, once all that may fail has been built.
+
+        Raises:
+            StartupError: the worker could not have been started by it.
+        """
+        completion_urls(settings)
+        routes, sending = Routes(settings), sending_of(settings)
+
+        def adopt() -> None:
+            self.shared.configure(settings)
+            self.resolver.routes = routes
+            self.sender.configure(*sending)
+            self.limits.configure(settings)
+            self.metered.configure(settings)
+            self.agents.adapt()
+
+        return adopt
+
+
 def general_activities(
-    client: Client, settings: Settings, transport: HttpTransport
+    client: Client,
+    settings: Settings,
+    transport: HttpTransport,
+    headers: Mapping[str, Mapping[str, str]],
 ) -> list[Callable[..., Any]]:
     """The activities of no agent: health checks, joins, redriving, starting callbacks."""
-    late = LateAnswers(transport, secret_headers(settings))
+    late = LateAnswers(transport, headers)
     joiner = TaskJoiner.of(client, settings.temporal.rpc_timeout)
     redriver = Redriver(DeadLetters(client, settings.temporal.rpc_timeout))
     return [
@@ -192,9 +243,20 @@ def callback_starter(client: Client, rpc_timeout: float) -> CallbackStarter:
 
 def callback_sender(settings: Settings, receivers: Receivers | None = None) -> CallbackSender:
     """What delivers callbacks as the configuration says; ``receivers`` may resolve otherwise."""
+    return CallbackSender(*sending_of(settings, receivers))
+
+
+def sending_of(
+    settings: Settings, receivers: Receivers | None = None
+) -> tuple[Webhooks, tuple[bytes, ...], tuple[float, ...]]:
+    """By what callbacks are sent, by which keys they are signed, and when they are repeated.
+
+    Raises:
+        StartupError: the kept key cannot be read, or not be written.
+    """
     section = settings.callbacks
     webhooks = Webhooks(receivers or Receivers.of(settings), section.timeout)
-    return CallbackSender(webhooks, keys_of(settings), section.retry_delays)
+    return webhooks, keys_of(settings), section.retry_delays
 
 
 def callback_worker(client: Client, settings: Settings, sender: CallbackSender) -> Worker:
@@ -208,12 +270,11 @@ def callback_worker(client: Client, settings: Settings, sender: CallbackSender) 
     )
 
 
-async def keep_limits(client: Client, settings: Settings, fleet: FleetView) -> None:
+async def keep_limits(limits: QueueLimits, fleet: FleetView) -> None:
     """Keep the queues' limits as the configuration and the operators have them, until cancelled.
 
     Not before the fleet has told what operators set, or theirs would be lifted for a moment.
     """
-    limits = QueueLimits(client, RateLimits(settings), settings.temporal.rpc_timeout)
     fleet.listen(lambda snapshot, _: limits.sync(snapshot))
     await fleet.known.wait()
     limits.sync(FleetSnapshot(version=fleet.version, agents=fleet.agents))

@@ -56,10 +56,14 @@ class CallbackSender:
         delays: Sequence[float],
         chance: Callable[[], float] = random.random,
     ) -> None:
+        self._chance = chance
+        self.configure(webhooks, keys, delays)
+
+    def configure(self, webhooks: Webhooks, keys: Sequence[bytes], delays: Sequence[float]) -> None:
+        """Deliver by these from the next attempt on."""
         self._webhooks = webhooks
         self._keys = keys
         self._delays = delays
-        self._chance = chance
 
     @activity.defn(name=DELIVER_CALLBACK)
     async def deliver_callback(self, callback: Callback) -> Delivered:

@@ -18,7 +18,7 @@ class PlanResolver:
     """The activities with the routes that they resolve from."""
 
     def __init__(self, routes: Routes) -> None:
-        self._routes = routes
+        self.routes = routes
 
     @activity.defn
     async def resolve_plan(self, task: Task) -> Plan:
@@ -28,7 +28,7 @@ class PlanResolver:
             ApplicationError: of type UnknownPattern, as no retry will know it.
         """
         try:
-            return self._routes.plan(task)
+            return self.routes.plan(task)
         except UnknownPattern as error:
             raise ApplicationError(
                 str(error), type=UnknownPattern.__name__, non_retryable=True
@@ -42,7 +42,7 @@ class PlanResolver:
             ApplicationError: of type InvalidInput: some cannot be routed, or all together are too
                 large for one workflow.
         """
-        intake = Intake(self._routes, self._routes.settings.limits.max_payload_bytes)
+        intake = Intake(self.routes, self.routes.settings.limits.max_payload_bytes)
         for request in batch.tasks or ():
             intake.add(request)
         if intake.bad:
@@ -52,7 +52,7 @@ class PlanResolver:
         parts = intake.parts(
             batch.batch_id or info.workflow_id or "",
             intake.plans,
-            self._routes.settings.rate_limit,
+            self.routes.settings.rate_limit,
             batch.created_at or info.scheduled_time,
             batch.traceparent,
         )

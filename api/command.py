@@ -20,14 +20,15 @@ from api.ingest import taking
 from api.security import Gate
 from api.services import open_services
 from orchestrator.cli import (
+    config_file,
     config_option,
     environment_of,
     listen_options,
     plain_errors,
-    settings_of,
 )
 from orchestrator.config import Settings
 from orchestrator.errors import StartupError
+from orchestrator.live_settings import LiveSettings
 from orchestrator.messaging.ingest import ingest
 from orchestrator.parts import grace_of, in_background, metrics_server, settle, stop_on_signals
 from orchestrator.security.exposure import check_exposure
@@ -50,25 +51,28 @@ log = get_logger(__name__)
 def command(config_path: Path | None, host: str | None, port: int | None) -> None:
     """Serve the HTTP API, and take tasks from the broker of message_queue.
 
-    Stops on SIGINT or SIGTERM after the requests in flight are answered.
+    Stops on SIGINT or SIGTERM after the requests in flight are answered. A configuration that has
+    changed is taken over as it runs, on SIGHUP at once (docs/upgrades.md).
 
     \b
     Examples:
       orchestrator api
       orchestrator api --config production.yaml --host 0.0.0.0 --port 8000
     """
-    settings = settings_of(config_path, environment_of(host, port))
-    logging.configure(settings.logging, "api")
-    uvloop.run(serve(settings))
+    live = LiveSettings(config_file(config_path), environment_of(host, port))
+    logging.configure(live.now.logging, "api")
+    uvloop.run(serve(live))
 
 
-async def serve(settings: Settings) -> None:
+async def serve(live: LiveSettings) -> None:
     """Serve until a signal.
 
     Raises:
         StartupError: a port is taken, or the engine is not there.
     """
+    settings = live.now
     check_exposure(settings)
+    live.reload_on_hangup()
     # First the requests in flight have their grace, then the workflows beside them.
     stop = stop_on_signals(2 * grace_of(settings))
     listener = listen(settings.agent.host, settings.agent.port)
@@ -76,7 +80,9 @@ async def serve(settings: Settings) -> None:
         async with (
             tracing("api") as spans,
             open_services(settings, stop, exposition, spans) as services,
-            in_background(ingest(settings.message_queue, taking(services))),
+            in_background(
+                ingest(settings.message_queue, taking(services)), live.run(services.prepare)
+            ),
         ):
             server = _Server(
                 uvicorn.Config(

@@ -22,6 +22,7 @@ from orchestrator.engine.priorities import Priorities
 from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.tasks import Tasks
 from orchestrator.engine.traffic import Traffic
+from orchestrator.live_settings import Prepare
 from orchestrator.receivers import SubmissionGuard
 from orchestrator.routing import Routes
 from orchestrator.security.authenticator import Authenticator
@@ -30,11 +31,12 @@ from orchestrator.security.sessions import Sessions
 from orchestrator.telemetry.exposition import Exposition
 
 
-@dataclass(frozen=True)
+@dataclass
 class Services:
-    """The parts behind the API."""
+    """The parts behind the API; of a changed configuration some are replaced, all at once."""
 
     settings: Settings
+    config_version: str
     routes: Routes
     tasks: Tasks
     coalescer: Coalescer
@@ -58,6 +60,8 @@ class Services:
     authenticator: Authenticator
     sessions: Sessions
     quotas: Quotas
+    prepare: Prepare
+    """Builds what a changed configuration replaces."""
     stopping: asyncio.Event
     """Set when the process is told to stop: who waits is answered at once."""
     workflows: asyncio.Task[None]

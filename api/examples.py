@@ -227,6 +227,7 @@ HEALTH_RESPONSES: dict[int | str, dict[str, Any]] = {
                 "status": "healthy",
                 "timestamp": "2026-01-15T10:30:00Z",
                 "version": "1.0.0",
+                "config_version": "db2cc9714466",
                 "agents_healthy": 18,
                 "agents_total": 18,
                 "active_tasks": 5,

@@ -38,6 +38,7 @@ async def health(services: ServicesDependency) -> Response:
         status=_state(snapshot, services),
         timestamp=datetime.now(UTC),
         version=__version__,
+        config_version=services.config_version,
         agents_healthy=sum(map(is_healthy, services.fleet.agents.values())),
         agents_total=len(services.fleet.agents),
         active_tasks=snapshot.active,

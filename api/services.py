@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from api.dependencies import Services
 from orchestrator.admission import Admission
 from orchestrator.coalescing import Coalescer
 from orchestrator.config import Settings
+from orchestrator.config_changes import version_of
 from orchestrator.engine.aggregates import Aggregates
 from orchestrator.engine.callbacks import Callbacks
 from orchestrator.engine.cancellations import Cancellations
@@ -34,6 +35,7 @@ from orchestrator.messaging.outbox import Outbox, by_workflow
 from orchestrator.messaging.publishers import publisher_of
 from orchestrator.models import BlockedBy, LimitMode
 from orchestrator.parts import (
+    Shared,
     close_all,
     completion_urls,
     grace_of,
@@ -74,16 +76,17 @@ async def open_services(
     client = await connect(settings.temporal, name, exposition, interceptors(spans))
     timeout = settings.temporal.rpc_timeout
     transport = http_transport(settings, spans)
-    routes, pools = Routes(settings), Pools.of(settings)
+    pools, resolver = Pools.of(settings), PlanResolver(Routes(settings))
     completions, publisher = completion_urls(settings), publisher_of(settings)
     outbox = Outbox(publisher, by_workflow(client, timeout))
     headers = secret_headers(settings)
     calls = AgentCalls(pools, transport, headers, completions=completions, outbox=outbox)
     events = EventPublisher(outbox, publisher)
-    worker = workflow_worker(client, calls, PlanResolver(routes), grace_of(settings), events=events)
+    worker = workflow_worker(client, calls, resolver, grace_of(settings), events=events)
     running = asyncio.create_task(worker.run())
     shared = SharedBuckets.of(settings)
     fleet = FleetView(Fleet(client, timeout), fleet_config(settings), name)
+    parts = Shared(pools, fleet, headers, transport)
     try:
         # The overview counts tasks, and tasks ask admission what they wait for.
         tasks = Tasks(
@@ -100,9 +103,10 @@ async def open_services(
         fleet.listen(lambda snapshot, _: admission.sync(snapshot))
         await fleet.begin(FIRST_LOOK_SECONDS)
         async with in_background(overview.run(), fleet.run()):
-            yield Services(
+            services = Services(
                 settings=settings,
-                routes=routes,
+                config_version=version_of(settings),
+                routes=resolver.routes,
                 tasks=tasks,
                 coalescer=Coalescer(settings.coalescing, tasks.batches.start_coalesced, timeout),
                 overview=overview,
@@ -123,15 +127,40 @@ async def open_services(
                 authenticator=authenticator,
                 quotas=Quotas(settings.security.quotas, Usage(client, timeout), shared),
                 sessions=Sessions(settings.security, authenticator),
+                prepare=lambda settings: prepared(settings, services, parts, resolver),
                 stopping=stopping,
                 workflows=running,
             )
+            yield services
     finally:
         await worker.shutdown()
         await asyncio.gather(running, return_exceptions=True)
         await close_all(transport, shared, outbox, publisher)
     if error := running.exception():
         raise StartupError(f"The engine refused the API's workflow worker: {error}") from error
+
+
+def prepared(
+    settings: Settings, services: Services, parts: Shared, resolver: PlanResolver
+) -> Callable[[], None]:
+    """What takes over a changed configuration, once all that may fail has been built.
+
+    Raises:
+        StartupError: the process could not have been started by it.
+    """
+    completion_urls(settings)
+    routes, guard, version = Routes(settings), SubmissionGuard.of(settings), version_of(settings)
+
+    def adopt() -> None:
+        parts.configure(settings)
+        services.settings, services.config_version = settings, version
+        services.routes = resolver.routes = routes
+        services.guard = guard
+        services.coalescer.settings = settings.coalescing
+        services.overview.configure(tuple(settings.agents))
+        services.admission.configure(settings)
+
+    return adopt
 
 
 def what_blocks(agent: str, pools: Pools, admission: Admission) -> Blocked | None:

@@ -75,7 +75,7 @@ class Admission:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = RateLimits(settings)
-        self._rejects = settings.error_recovery.when_unavailable == "reject"
+        self._rejects = _rejects(settings)
         self._pools = pools
         self._buckets = Buckets(shared, clock)
         self._queue = _BoundedQueue(
@@ -88,6 +88,12 @@ class Admission:
     def sync(self, snapshot: FleetSnapshot) -> None:
         """Adopt the limits that operators set at run time."""
         self.limits.sync(snapshot)
+
+    def configure(self, settings: Settings) -> None:
+        """Go by another configuration."""
+        self.limits.configure(settings)
+        self._rejects = _rejects(settings)
+        self._queue.most = settings.priority_queue.max_queue_size
 
     @asynccontextmanager
     async def admitted(self, plan: Plan) -> AsyncIterator[Ticket]:
@@ -198,6 +204,11 @@ class Admission:
         return limit if limit is not None and limit.mode is LimitMode.REJECT else None
 
 
+def _rejects(settings: Settings) -> bool:
+    """Whether tasks are refused whose agents take no call."""
+    return settings.error_recovery.when_unavailable == "reject"
+
+
 Refusal = AgentUnavailable | RateLimited | QueueFull | QuotaExceeded
 
 _REASONS: dict[type[Exception], str] = {
@@ -225,7 +236,7 @@ class _BoundedQueue:
     def __init__(
         self, most: int, backlog: Backlog, settle_seconds: float, clock: Callable[[], float]
     ) -> None:
-        self._most = most
+        self.most = most
         self._backlog = backlog
         self._settle_seconds = settle_seconds
         self._clock = clock
@@ -252,7 +263,7 @@ class _BoundedQueue:
         end = self._clock() + self._settle_seconds
         while self._is_full(snapshot := await self._backlog.renew()):
             settled = not snapshot.reachable or snapshot.as_of >= end
-            if settled or snapshot.waiting >= self._most:
+            if settled or snapshot.waiting >= self.most:
                 raise QueueFull
 
     def leave(self, *, started: bool) -> None:
@@ -265,4 +276,4 @@ class _BoundedQueue:
         counted = snapshot.as_of - self._settle_seconds
         while self._started and self._started[0] < counted:
             self._started.popleft()
-        return snapshot.waiting + self._starting + len(self._started) >= self._most
+        return snapshot.waiting + self._starting + len(self._started) >= self.most

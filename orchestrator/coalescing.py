@@ -117,7 +117,7 @@ class Coalescer:
     """
 
     def __init__(self, settings: Coalescing, start: Start, patience: float) -> None:
-        self._settings = settings
+        self.settings = settings
         self._start = start
         self._patience = patience
         self._open: Group | None = None
@@ -143,14 +143,14 @@ class Coalescer:
             self._close()
         group = self._open or self._begin()
         position = group.add(item, plan)
-        if len(group) >= self._settings.max_tasks:
+        if len(group) >= self.settings.max_tasks:
             self._close()
         return group, position
 
     def _begin(self) -> Group:
         group = self._open = Group()
         # Even at once is after this turn of the loop, and takes along what was read in it.
-        window = self._settings.window if self._starting else 0
+        window = self.settings.window if self._starting else 0
         loop = asyncio.get_running_loop()
         loop.call_later(window, self._on_due, group)
         group.overdue = loop.call_later(self._patience, self._give_up, group)
@@ -176,7 +176,7 @@ class Coalescer:
 
     def _launch(self) -> None:
         """Start what is full or due, as far as there may be more starts under way."""
-        while len(self._starting) < self._settings.max_starts and (group := self._next()):
+        while len(self._starting) < self.settings.max_starts and (group := self._next()):
             if group.overdue:
                 group.overdue.cancel()
             running = asyncio.create_task(self._run(group))

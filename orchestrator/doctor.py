@@ -21,6 +21,7 @@ from orchestrator.cli import settings_of
 from orchestrator.client import ClientError, NotAllowed, OrchestratorClient
 from orchestrator.client.connection import DEFAULT_URL
 from orchestrator.config import Settings
+from orchestrator.config_changes import version_of
 from orchestrator.engine import search_attributes
 from orchestrator.engine.connect import connect
 from orchestrator.engine.queues import describe_queue, describe_queues
@@ -128,14 +129,16 @@ def _api(api: Api, settings: Settings | None) -> tuple[list[Check], bool]:
     try:
         url = api.url or (api.address() if settings else DEFAULT_URL)
         with OrchestratorClient(url, timeout=PATIENCE_SECONDS, retry_for=0) as client:
-            return list(_asked(client)), True
+            own = settings if settings and _is_own(api, settings) else None
+            return list(_asked(client, own)), True
     except ClientError as error:
         return [_fail("API", explained(error), _START)], False
     except ValueError as error:
         raise click.UsageError(f"{error} (--url, ORCHESTRATOR_URL)") from None
 
 
-def _asked(client: OrchestratorClient) -> Iterator[Check]:
+def _asked(client: OrchestratorClient, settings: Settings | None) -> Iterator[Check]:
+    """What the API answers; with the settings of its file, whether it goes by them."""
     health = client.health()
     found = f"{health.status}, version {health.version}, {health.active_tasks} active tasks"
     if health.status == "unhealthy":
@@ -146,6 +149,8 @@ def _asked(client: OrchestratorClient) -> Iterator[Check]:
         yield _warn("API", found, "see the checks of the agents")
     else:
         yield _ok("API", found)
+    if settings is not None:
+        yield _taken_over(health.config_version, version_of(settings))
     try:
         listed = client.agents()
     except ClientError as error:
@@ -155,6 +160,14 @@ def _asked(client: OrchestratorClient) -> Iterator[Check]:
         yield _fail("agents", explained(error), advice)
         return
     yield from map(_agent, listed.agents)
+
+
+def _taken_over(running: str, file: str) -> Check:
+    name = "running configuration"
+    if running == file:
+        return _ok(name, f"version {file}, as the file")
+    advice = "see config_refused in the API's log; was the environment the same?"
+    return _warn(name, f"the API goes by version {running}, the file is version {file}", advice)
 
 
 def _agent(agent: AgentView) -> Check:

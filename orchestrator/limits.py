@@ -27,9 +27,15 @@ class RateLimits:
     """The limits of all agents, as far as this process knows."""
 
     def __init__(self, settings: Settings) -> None:
+        self._records: dict[str, LimitRecord] = {}
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Go by another configuration; what operators set stays over it."""
         self._settings = settings
         self._limits = {
-            name: effective_limit(settings, name, LimitRecord()) for name in settings.agents
+            name: effective_limit(settings, name, self._records.get(name, LimitRecord()))
+            for name in settings.agents
         }
 
     @property
@@ -44,5 +50,6 @@ class RateLimits:
     def sync(self, snapshot: FleetSnapshot) -> None:
         """Adopt what operators set at run time."""
         for agent, record in (snapshot.agents or {}).items():
+            self._records[agent] = record.limits
             if agent in self._limits:
                 self._limits[agent] = effective_limit(self._settings, agent, record.limits)

@@ -484,6 +484,9 @@ class Health(Model):
     status: str
     timestamp: datetime
     version: str
+    config_version: str = Field(
+        default="", description="Differs between processes that go by different configurations"
+    )
     agents_healthy: int
     agents_total: int
     active_tasks: int

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,8 +19,10 @@ from temporalio.client import Interceptor
 
 from orchestrator.completions import CompletionUrls
 from orchestrator.config import Rule, Settings
+from orchestrator.engine.fleet import FleetView, fleet_config
 from orchestrator.errors import StartupError
 from orchestrator.models import Completion
+from orchestrator.resilience.pool import Pools
 from orchestrator.telemetry.exposition import Exposition, serving
 from orchestrator.telemetry.logging import get_logger
 from orchestrator.transports.http import HttpTransport
@@ -67,6 +70,24 @@ def secret_headers(settings: Settings) -> dict[str, dict[str, str]]:
         for name, agent in settings.agents.items()
         if agent.headers
     }
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What of API and worker processes alike goes by the configuration, and follows its changes."""
+
+    pools: Pools
+    fleet: FleetView
+    headers: dict[str, dict[str, str]]
+    transport: HttpTransport
+
+    def configure(self, settings: Settings) -> None:
+        """Go by another configuration."""
+        self.pools.configure(settings)
+        self.fleet.configure(fleet_config(settings))
+        self.headers.clear()
+        self.headers.update(secret_headers(settings))
+        self.transport.max_result_bytes = settings.limits.max_result_bytes
 
 
 def settle() -> None:

@@ -228,6 +228,7 @@ class FleetView:
     ) -> None:
         self._fleet = fleet
         self._config = config
+        self._is_told = False
         self._process = process
         self._clock = clock
         now = datetime.now(UTC)
@@ -239,7 +240,6 @@ class FleetView:
         self._untold: dict[tuple[str, str], Transition] = {}
         self._news = asyncio.Event()
         self._told_unreachable = False
-        self._begun = False
         self.known = asyncio.Event()
         """Set once the fleet has answered."""
         self.reachable = False
@@ -267,13 +267,17 @@ class FleetView:
         pools.on_transition = self._note
         self.listen(pools.sync)
 
+    def configure(self, config: FleetConfig) -> None:
+        """Go by another configuration, and have the fleet do so soon after."""
+        self._config = config
+        self._is_told = False
+
     async def begin(self, seconds: float) -> None:
         """Start the fleet if need be, and wait so long at most for its first answer.
 
         Who makes calls, or admits tasks, before that would go by the configuration alone, past
         what operators ordered and breakers found out.
         """
-        self._begun = True
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._start()
@@ -283,9 +287,9 @@ class FleetView:
         """Keep the view until cancelled."""
         telling = asyncio.create_task(self._tell_for_ever())
         try:
-            if not self._begun:
-                await self._start()
             while True:
+                if not self._is_told:
+                    await self._start()
                 await self.refresh()
                 await asyncio.sleep(REFRESH_SECONDS)
         finally:
@@ -324,8 +328,10 @@ class FleetView:
 
     async def _start(self) -> None:
         # Without an engine there is nobody to tell; the next look tries again.
+        config = self._config
         with suppress(EngineUnavailable, FleetGone):
-            await self._fleet.ensure(self._config)
+            await self._fleet.ensure(config)
+            self._is_told = config is self._config
 
     def _missed(self, error: Exception) -> None:
         self.reachable = False

@@ -91,13 +91,17 @@ class Overview:
     def __init__(self, client: Client, tasks: Tasks, agents: Sequence[str], timeout: float) -> None:
         self._client = client
         self._tasks = tasks
-        self._agents = agents
+        self.configure(agents)
         self._timeout = timedelta(seconds=timeout)
         self._dead_letters = DeadLetters(client, timeout)
         self._snapshot = Snapshot()
         self._asked_at = time.monotonic()
         self._refreshed_at = float("-inf")
         self._refreshing = asyncio.Lock()
+
+    def configure(self, agents: Sequence[str]) -> None:
+        """Look at these agents' queues from now on."""
+        self._agents = agents
         self._pause = refresh_seconds(len(agents))
 
     async def get(self) -> Snapshot:

@@ -18,6 +18,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from orchestrator.config import Settings
 from orchestrator.engine.rpc import engine_call
 from orchestrator.errors import EngineUnavailable
 from orchestrator.fleet.records import FleetSnapshot
@@ -57,6 +58,11 @@ class QueueLimits:
         self._limits.sync(snapshot)
         if self._wanted(self._limits.agents) != before:
             self._changed.set()
+
+    def configure(self, settings: Settings) -> None:
+        """Go by another configuration, soon after."""
+        self._limits.configure(settings)
+        self._changed.set()
 
     async def run(self) -> None:
         """Bring the queues to their limits, now and whenever those change, until cancelled."""

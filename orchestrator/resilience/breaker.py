@@ -140,6 +140,18 @@ class Breaker:
         self._settle()
         return self._reason
 
+    def configure(self, policy: BreakerPolicy) -> None:
+        """Go by another policy from now on; its state stays, and an open one is open as long."""
+        before, self.policy = self.policy, policy
+        if (policy.window_calls, policy.window_seconds) != (
+            before.window_calls,
+            before.window_seconds,
+        ):
+            self._window = policy.new_window()
+        if self._open_for == before.open_seconds:
+            self._open_for = policy.open_seconds
+        self._open_for = min(self._open_for, policy.max_open_seconds)
+
     def try_acquire(self) -> Permit | None:
         """The permit for one call, or None when there is none now."""
         if not self.available:

@@ -85,6 +85,11 @@ class Member(Instance):
             self.come_back()
         self._tell(self, transition)
 
+    def configure(self, policy: PoolPolicy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+        self.breaker.configure(policy.breaker)
+
     @property
     def is_shut(self) -> bool:
         """Whether its breaker admits nothing for now."""

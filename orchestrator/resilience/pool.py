@@ -77,6 +77,9 @@ class Pool:
         self._members = {url: self._member(url, weight) for url, weight in instances}
         self._strangers: dict[str, Member] = {}
         self._active = 0
+        self._ordered_connections: int | None = None
+        self.retired = False
+        """Its agent is no longer in the configuration: calls in flight go on, no others begin."""
         self.slots = Slots(self.capacity, self.next_look)
         """What this process has in flight, of single calls and of chunks alike."""
         self.watch(self.slots.tell)
@@ -109,8 +112,15 @@ class Pool:
             return None
         return self._why_none(self.instances, candidates)
 
+    @property
+    def active(self) -> int:
+        """How many calls are in flight."""
+        return self._active
+
     def capacity(self) -> int:
         """How many calls may be in flight now."""
+        if self.retired:
+            return 0
         if not self._members:
             return self.max_connections
         each = (member.most(self.max_connections) for member in self._candidates())
@@ -230,7 +240,23 @@ class Pool:
                 member.come_back()
             self._members[each.url] = member
             member.adopt(each, now)
-        self.max_connections = record.limits.max_connections or self.policy.max_connections
+        self._ordered_connections = record.limits.max_connections
+        self.max_connections = self._ordered_connections or self.policy.max_connections
+        self._tell()
+
+    def configure(self, policy: PoolPolicy, strategy: Strategy, *, retired: bool) -> None:
+        """Go by another configuration; the instances are the fleet's word, and stay as they are.
+
+        Args:
+            policy: how the instances are used.
+            strategy: chooses one of them.
+            retired: the configuration lacks the agent.
+        """
+        self.policy, self.retired = policy, retired
+        self.max_connections = self._ordered_connections or policy.max_connections
+        self._strategy = strategy
+        for member in (*self._members.values(), *self._strangers.values()):
+            member.configure(policy)
         self._tell()
 
 
@@ -246,19 +272,17 @@ class Pools:
     @classmethod
     def of(cls, settings: Settings, clock: Callable[[], float] = time.monotonic) -> "Pools":
         """A pool for each agent of the settings."""
+        return cls({name: _pool(settings, name, clock) for name in settings.agents})
+
+    def configure(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        """Have a pool for each agent of other settings; those of agents that are gone retire."""
         strategy = STRATEGIES[settings.load_balancing.strategy]
-        return cls(
-            {
-                name: Pool(
-                    name,
-                    [(each.url, each.weight) for each in agent.instances],
-                    strategy(),
-                    PoolPolicy.of(settings, name),
-                    clock,
-                )
-                for name, agent in settings.agents.items()
-            }
-        )
+        for name, pool in self._pools.items():
+            policy = PoolPolicy.of(settings, name)
+            pool.configure(policy, strategy(), retired=name not in settings.agents)
+        for name in settings.agents.keys() - self._pools.keys():
+            self._pools[name] = _pool(settings, name, clock)
+            self._pools[name].on_transition = self._changed
 
     def _changed(self, agent: str, url: str, transition: Transition) -> None:
         if self.on_transition is not None:
@@ -266,8 +290,8 @@ class Pools:
 
     @property
     def agents(self) -> tuple[str, ...]:
-        """The agents that have a pool."""
-        return tuple(self._pools)
+        """The agents of the configuration."""
+        return tuple(name for name, pool in self._pools.items() if not pool.retired)
 
     def of_agent(self, agent: str) -> Pool:
         """The agent's pool; an empty one for an agent that this configuration lacks."""
@@ -278,6 +302,16 @@ class Pools:
         for name, record in (snapshot.agents or {}).items():
             if pool := self._pools.get(name):
                 pool.sync(record, now)
+
+
+def _pool(settings: Settings, agent: str, clock: Callable[[], float]) -> Pool:
+    return Pool(
+        agent,
+        [(each.url, each.weight) for each in settings.agents[agent].instances],
+        STRATEGIES[settings.load_balancing.strategy](),
+        PoolPolicy.of(settings, agent),
+        clock,
+    )
 
 
 def _counts(error: RetryableCallError, seconds: float, timeout: float) -> bool:

@@ -18,6 +18,7 @@ from orchestrator.cli import (
     settings_of,
 )
 from orchestrator.config import Settings
+from orchestrator.live_settings import on_hangup
 from orchestrator.supervisor.supervisor import (
     Running,
     Supervisor,
@@ -70,7 +71,7 @@ def run(
     """Run everything on this machine: engine, worker, API and sample agents.
 
     Ctrl-C or SIGTERM drains and ends all of it; a second one ends it by force. A part that crashes
-    is started again.
+    is started again. A configuration that has changed is taken over as it runs, on SIGHUP at once.
 
     \b
     Examples:
@@ -110,6 +111,7 @@ async def _run(supervisor: Supervisor, settings: Settings) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
+    on_hangup(supervisor.reload)
     with engine_directory(settings) as (directory, version):
         try:
             await _until(stop, _start_and_watch(supervisor, directory, version))

@@ -65,6 +65,11 @@ class Part:
             self.kill()
             await self.process.wait()
 
+    def hang_up(self) -> None:
+        """Have it read its configuration again."""
+        if self.process is not None and self.process.returncode is None:
+            self._send(signal.SIGHUP)
+
     def kill(self) -> None:
         """End it by force."""
         self._send(signal.SIGKILL)
@@ -101,5 +106,7 @@ def _end_with(parent: int) -> None:
     leave the ports and the engine's file to the next start.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Until it listens to that signal, it has yet to read the configuration anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if os.getppid() != parent:
         os._exit(1)

@@ -161,6 +161,12 @@ class Supervisor:
             stopping = [part for part in self._parts if part.name in names]
             await asyncio.gather(*(part.stop() for part in stopping))
 
+    def reload(self) -> None:
+        """Have the API and the worker read their configuration again."""
+        for part in self._parts:
+            if part.name in {"api", "worker"}:
+                part.hang_up()
+
     def kill(self) -> None:
         """End all parts by force."""
         for part in self._parts:

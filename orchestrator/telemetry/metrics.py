@@ -76,6 +76,33 @@ _callback_seconds = Histogram(
     "Seconds that an attempt to deliver a callback took",
     buckets=SECONDS,
 )
+_config = Gauge(
+    "orchestrator_config_info",
+    "1; its label is the version of the configuration that this process goes by",
+    ["version"],
+)
+_config_reloads = Counter(
+    "orchestrator_config_reloads_total",
+    "Changed configurations, taken_over or refused",
+    ["outcome"],
+)
+_config_well = Gauge(
+    "orchestrator_config_last_reload_successful",
+    "0 if the configuration's file was refused when it was read last",
+)
+_config_well.set(1)
+
+
+def config_version(version: str) -> None:
+    """This process goes by that version, and no longer by another."""
+    _config.clear()
+    _config.labels(version).set(1)
+
+
+def config_reload(*, taken_over: bool) -> None:
+    """Count a configuration that was read again."""
+    _config_well.set(taken_over)
+    _counter(_config_reloads, "taken_over" if taken_over else "refused").inc()
 
 
 def submission(agent: str | None, status: int, seconds: float, tasks: int = 1) -> None:

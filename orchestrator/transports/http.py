@@ -51,7 +51,7 @@ class HttpTransport:
     """
 
     def __init__(self, max_result_bytes: int) -> None:
-        self._max_result_bytes = max_result_bytes
+        self.max_result_bytes = max_result_bytes
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, request: AgentRequest) -> AgentResponse:
@@ -112,9 +112,9 @@ class HttpTransport:
         # Counted as decompressed: a small answer may unfold into a large one.
         async for chunk in response.content.iter_any():
             body += chunk
-            if len(body) > self._max_result_bytes:
+            if len(body) > self.max_result_bytes:
                 raise ReplyTooLarge(
-                    f"{who} answered with more than {self._max_result_bytes:,} bytes "
+                    f"{who} answered with more than {self.max_result_bytes:,} bytes "
                     "(limits.max_result_bytes)",
                     status=response.status,
                 )

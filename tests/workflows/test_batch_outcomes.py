@@ -186,7 +186,7 @@ async def test_results_that_fill_many_reports_all_arrive(client: Client) -> None
     """Each item is called once, few at a time, whatever has room in one report."""
     agent = Agent(decide=lambda call: Reply(body={"n": call.body["n"], "text": "x" * LARGE}))
     async with batching(client, agent) as stage:
-        stage.transport._max_result_bytes = 2 * LARGE
+        stage.transport.max_result_bytes = 2 * LARGE
         handle = await start(stage, numbered(stage, 30))
         tally, found = await tally_of(handle), await told(handle)
         last = await stage.tasks.status(item_id(handle.id, 29))
@@ -204,7 +204,7 @@ async def test_results_that_suddenly_grow_all_arrive(client: Client) -> None:
         return Reply(body={"text": "x" * (LARGE if call.body["n"] > 9 else 1)})
 
     async with batching(client, Agent(decide=growing)) as stage:
-        stage.transport._max_result_bytes = 2 * LARGE
+        stage.transport.max_result_bytes = 2 * LARGE
         handle = await start(stage, numbered(stage, 25))
         tally, found = await tally_of(handle), await told(handle)
     assert BatchTally(total=25, completed=25) == tally
@@ -216,7 +216,7 @@ async def test_a_result_that_grows_when_it_is_written_fails_by_itself(client: Cl
     numbers = b"[" + b"1e9," * 200_000 + b"0]"
     agent = Agent(decide=lambda call: Reply(body=numbers) if call.body["n"] == 1 else echo(call))
     async with batching(client, agent) as stage:
-        stage.transport._max_result_bytes = 2 * LARGE
+        stage.transport.max_result_bytes = 2 * LARGE
         handle = await start(stage, numbered(stage, 3))
         tally = await tally_of(handle)
         status = await stage.tasks.status(item_id(handle.id, 1))

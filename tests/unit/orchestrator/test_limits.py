@@ -58,3 +58,22 @@ def test_the_fleets_word_is_adopted() -> None:
 
     limits.sync(FleetSnapshot(version=2, agents={"reader": AgentRecord()}))
     assert rate_limit(100, 10) == limits.of("reader")
+
+
+def test_another_configuration_is_taken_over() -> None:
+    """With new agents, without those that are gone, and under what operators set."""
+    limits = RateLimits(LIMITED)
+    limits.sync(
+        FleetSnapshot(version=1, agents={"reader": AgentRecord(limits=LimitRecord(rate=7))})
+    )
+    other = Settings(
+        agents={
+            "reader": Agent(rate_limit=AgentRateLimit(rate=50, burst=5)),
+            "newcomer": Agent(rate_limit=AgentRateLimit(rate=9, burst=9)),
+        }
+    )
+    limits.configure(other)
+    assert ("reader", "newcomer") == limits.agents
+    assert [rate_limit(7, 5), rate_limit(9, 9), None] == [
+        limits.of(each) for each in ("reader", "newcomer", "writer")
+    ]
