@@ -81,11 +81,6 @@ _config = Gauge(
     "1; its label is the version of the configuration that this process goes by",
     ["version"],
 )
-_config_reloads = Counter(
-    "orchestrator_config_reloads_total",
-    "Changed configurations, taken_over or refused",
-    ["outcome"],
-)
 _config_well = Gauge(
     "orchestrator_config_last_reload_successful",
     "0 if the configuration's file was refused when it was read last",
@@ -100,9 +95,8 @@ def config_version(version: str) -> None:
 
 
 def config_reload(*, taken_over: bool) -> None:
-    """Count a configuration that was read again."""
+    """A configuration was read again."""
     _config_well.set(taken_over)
-    _counter(_config_reloads, "taken_over" if taken_over else "refused").inc()
 
 
 def submission(agent: str | None, status: int, seconds: float, tasks: int = 1) -> None:
