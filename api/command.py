@@ -5,6 +5,7 @@ import math
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,6 @@ from orchestrator.cli import (
     listen_options,
     plain_errors,
 )
-from orchestrator.config import Settings
 from orchestrator.errors import StartupError
 from orchestrator.live_settings import LiveSettings
 from orchestrator.messaging.ingest import ingest
@@ -51,7 +51,8 @@ log = get_logger(__name__)
 def command(config_path: Path | None, host: str | None, port: int | None) -> None:
     """Serve the HTTP API, and take tasks from the broker of message_queue.
 
-    Stops on SIGINT or SIGTERM after the requests in flight are answered. A configuration that has
+    Stops on SIGINT or SIGTERM after the requests in flight are answered, and takes new ones for
+    agent.drain seconds before. A configuration that has
     changed is taken over as it runs, on SIGHUP at once (docs/upgrades.md).
 
     \b
@@ -74,7 +75,8 @@ async def serve(live: LiveSettings) -> None:
     check_exposure(settings)
     live.reload_on_hangup()
     # First the requests in flight have their grace, then the workflows beside them.
-    stop = stop_on_signals(2 * grace_of(settings))
+    drain = timedelta(seconds=settings.agent.drain)
+    stop = stop_on_signals(2 * grace_of(settings) + drain)
     listener = listen(settings.agent.host, settings.agent.port)
     with listener, metrics_server(settings) as exposition:
         async with (
@@ -112,6 +114,9 @@ async def serve(live: LiveSettings) -> None:
             await asyncio.wait(
                 {serving, stopping, services.workflows}, return_when=asyncio.FIRST_COMPLETED
             )
+            if stop.is_set():
+                log.info("api_draining", seconds=settings.agent.drain)
+                await asyncio.wait({serving}, timeout=settings.agent.drain)
             server.should_exit = True
             await serving
             stopping.cancel()

@@ -26,6 +26,8 @@ KEEP_ALIVE_SECONDS = 15.0
 RETRY_MILLISECONDS = 1000
 """After which a client that has lost the connection comes back."""
 
+_GOODBYE = f": this process stops; connect again\nretry: {RETRY_MILLISECONDS}\n\n"
+
 _EXAMPLE = """\
 retry: 1000
 
@@ -130,6 +132,8 @@ class EventStream(Response):
             await asyncio.gather(*watching, return_exceptions=True)
             self._stream.close()
         with suppress(OSError):
+            if self._stopping.is_set():
+                await _send(send, _GOODBYE)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _write(self, send: Send) -> None:

@@ -236,7 +236,7 @@ HEALTH_RESPONSES: dict[int | str, dict[str, Any]] = {
             }
         ),
     },
-    503: {"description": "The engine does not answer", "model": Health},
+    503: {"description": "The engine does not answer, or this process stops", "model": Health},
 }
 METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {

@@ -31,6 +31,8 @@ _OFF = "Prometheus metrics are switched off here: monitoring.enable_metrics is f
 async def health(services: ServicesDependency) -> Response:
     """``healthy``; ``degraded`` when an agent's calls have no worker; 503 without the engine.
 
+    Also 503, ``stopping``, once this process was told to stop: other processes go on.
+
     The numbers are at most some seconds old; the answer costs no call to the engine.
     """
     snapshot = await services.overview.get()
@@ -49,11 +51,14 @@ async def health(services: ServicesDependency) -> Response:
             if queue.backlog
         },
     )
-    code = HTTPStatus.OK if snapshot.reachable else HTTPStatus.SERVICE_UNAVAILABLE
+    well = snapshot.reachable and not services.stopping.is_set()
+    code = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
     return Response(answer.model_dump_json(), code, media_type="application/json")
 
 
 def _state(snapshot: Snapshot, services: Services) -> str:
+    if services.stopping.is_set():
+        return "stopping"
     if not snapshot.reachable:
         return "unhealthy"
     return "healthy" if snapshot.has_workers and services.fleet.reachable else "degraded"

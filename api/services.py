@@ -159,6 +159,7 @@ def prepared(
         services.coalescer.settings = settings.coalescing
         services.overview.configure(tuple(settings.agents))
         services.admission.configure(settings)
+        services.quotas.configure(settings.security.quotas)
 
     return adopt
 

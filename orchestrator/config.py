@@ -103,11 +103,16 @@ class Section(BaseModel):
 
 
 class AgentIdentity(Section):
-    """``agent``: the orchestrator's own name and where its API listens."""
+    """``agent``: the orchestrator's own name and where its API listens.
+
+    Told to stop, it goes on taking requests for ``drain`` seconds, while /health says that it is
+    stopping: as long as whatever spreads the requests takes to notice.
+    """
 
     name: Text = "orchestration_agent"
     host: Text = "127.0.0.1"
     port: Port = 8000
+    drain: Annotated[float, Field(ge=0, le=600)] = 0.0
 
 
 class Embedded(Section):

@@ -23,6 +23,7 @@ TAKEN_OVER: dict[str, frozenset[str] | None] = {
     "rate_limiting": frozenset({"enabled", "default_rate", "burst_size", "mode"}),
     "callbacks": frozenset({"secret", "secrets", "allow", "ports", "retry_delays", "timeout"}),
     "limits": frozenset({"max_payload_bytes", "max_result_bytes", "max_batch_bytes"}),
+    "security": frozenset({"quotas"}),
 }
 """The sections that a running process takes over: whole, or these keys of them."""
 REASONS = {
@@ -33,7 +34,8 @@ REASONS = {
     "callbacks.max_connections": "the worker of callbacks gets its slots at the start",
     "completions": "the URLs that agents hold now are signed by it",
     "monitoring": "the port of the metrics is taken at the start",
-    "security": "who may use the API is settled at the start",
+    "limits": "the server of the API is set up at the start",
+    "security": "who is asked for a key is settled at the start; keys in keys_file are not",
     "storage": "the files in it are open",
     "logging": "the log is set up at the start",
 }

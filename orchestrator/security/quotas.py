@@ -74,6 +74,10 @@ class Quotas:
         self._running: dict[str, _Count] = {}
         self._daily: dict[tuple[str, datetime], _Count] = {}
 
+    def configure(self, quotas: Mapping[str, Quota]) -> None:
+        """Go by these from now on; what was counted counts."""
+        self._quotas = quotas
+
     def of(self, tenant: str) -> Quota | None:
         """The tenant's quota."""
         return self._quotas.get(tenant) or self._quotas.get(_OTHERS)

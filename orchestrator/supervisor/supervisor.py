@@ -71,7 +71,9 @@ class Supervisor:
         if config_path is not None:
             self._environment["ORCHESTRATOR_CONFIG"] = str(config_path.resolve())
         self._agents_port = sample_agents_port
-        self._stop_seconds = settings.temporal.shutdown_grace + EXTRA_STOP_SECONDS
+        self._stop_seconds = (
+            settings.temporal.shutdown_grace + settings.agent.drain + EXTRA_STOP_SECONDS
+        )
         self._parts: list[Part] = []
         self._restarts: dict[str, deque[float]] = {}
         self._began = time.monotonic()
