@@ -38,6 +38,7 @@ from orchestrator.engine.fleet import FIRST_LOOK_SECONDS, Fleet, FleetView, flee
 from orchestrator.engine.queue_limits import QueueLimits
 from orchestrator.engine.slots import agent_tuner
 from orchestrator.engine.tasks import Tasks
+from orchestrator.engine.versions import make_current
 from orchestrator.errors import StartupError
 from orchestrator.fleet.records import FleetSnapshot
 from orchestrator.limits import RateLimits
@@ -149,10 +150,12 @@ async def _work(live: LiveSettings, stop: asyncio.Event, spans: "Spans | None") 
                 grace_of(settings),
                 long_activities=general_activities(client, settings, transport, headers),
                 events=EventPublisher(outbox, publisher),
+                versioning=settings.temporal.versioning,
             ),
             callback_worker(client, settings, sender),
         ]
         running = [asyncio.create_task(each.run()) for each in workers]
+        await make_current(client, settings.temporal)
         await fleet.begin(FIRST_LOOK_SECONDS)
         agents = AgentWorkers(
             pools, lambda pool: agent_worker(client, settings, pool, calls, chunks)

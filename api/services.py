@@ -30,6 +30,7 @@ from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.tasks import Tasks
 from orchestrator.engine.traffic import Traffic
 from orchestrator.engine.usage import Usage
+from orchestrator.engine.versions import make_current
 from orchestrator.errors import StartupError
 from orchestrator.messaging.outbox import Outbox, by_workflow
 from orchestrator.messaging.publishers import publisher_of
@@ -82,7 +83,14 @@ async def open_services(
     headers = secret_headers(settings)
     calls = AgentCalls(pools, transport, headers, completions=completions, outbox=outbox)
     events = EventPublisher(outbox, publisher)
-    worker = workflow_worker(client, calls, resolver, grace_of(settings), events=events)
+    worker = workflow_worker(
+        client,
+        calls,
+        resolver,
+        grace_of(settings),
+        events=events,
+        versioning=settings.temporal.versioning,
+    )
     running = asyncio.create_task(worker.run())
     shared = SharedBuckets.of(settings)
     fleet = FleetView(Fleet(client, timeout), fleet_config(settings), name)
@@ -93,14 +101,15 @@ async def open_services(
             client,
             timeout,
             lambda agent: what_blocks(agent, pools, admission),
-            # Other engines may be of a version that refuses it.
-            notes_builds=settings.temporal.is_embedded,
+            # Other engines may be of a version that refuses it, and versions are other builds.
+            notes_builds=settings.temporal.is_embedded and not settings.temporal.versioning.enabled,
         )
         aggregates = Aggregates(client, timeout)
         overview = Overview(client, tasks, tuple(settings.agents), timeout)
         admission = Admission(settings, pools, overview, shared)
         fleet.watch(pools)
         fleet.listen(lambda snapshot, _: admission.sync(snapshot))
+        await make_current(client, settings.temporal)
         await fleet.begin(FIRST_LOOK_SECONDS)
         async with in_background(overview.run(), fleet.run()):
             services = Services(

@@ -138,6 +138,20 @@ def _tls(value: Any) -> Any:
     return {"enabled": value} if isinstance(value, bool) else value
 
 
+class Versioning(Section):
+    """``temporal.versioning``: Worker Versioning of the engine (docs/upgrades.md).
+
+    Without it every worker carries on every workflow. ``tasks`` is what becomes of running tasks
+    and batches when another version becomes current: it carries them on, or the workers of their
+    own version do. Without ``build_id`` that is the version of the package.
+    """
+
+    enabled: bool = False
+    deployment: Name = "orchestrator"
+    build_id: Name | None = None
+    tasks: Literal["auto_upgrade", "pinned"] = "auto_upgrade"
+
+
 class Temporal(Section):
     """``temporal``: the engine's address, or ``embedded``."""
 
@@ -148,6 +162,7 @@ class Temporal(Section):
     tls: Annotated[Tls | None, BeforeValidator(_tls)] = None
     api_key: SecretStr | None = None
     embedded: Embedded = Embedded()
+    versioning: Versioning = Versioning()
     ui_url: Url | None = None
     rpc_timeout: Seconds = 5.0
     connect_timeout: Seconds = 15.0

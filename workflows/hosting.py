@@ -10,13 +10,17 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 from activities.call_agent import HEARTBEAT_SECONDS, AgentCalls
 from activities.publish_events import EventPublisher
 from activities.resolve_plan import PlanResolver
+from orchestrator.batches import BATCH_WORKFLOW
+from orchestrator.config import Versioning
 from orchestrator.engine.search_attributes import BUILD_ID
-from orchestrator.routing import WORKFLOW_QUEUE
+from orchestrator.engine.versions import deployment_of
+from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE
 from workflows.aggregate import AggregateTasks
 from workflows.batch import TaskBatch
 from workflows.callback import DeliverCallback
 from workflows.dead_letter import DeadLetter
 from workflows.fleet import AgentFleet
+from workflows.pinned import PinningRunner
 from workflows.publish_events import PublishEvents
 from workflows.redrive import RedriveDeadLetters
 from workflows.task import OrchestrateTask
@@ -33,6 +37,10 @@ WORKFLOWS = (
     AgentFleet,
     PublishEvents,
 )
+PINNED = frozenset({WORKFLOW_TYPE, BATCH_WORKFLOW})
+"""What temporal.versioning.tasks is about. All others may be open for months: each version has to
+carry them on."""
+UNVERSIONED = Versioning()
 CACHED_WORKFLOWS = 100
 """Kept in memory between their steps, at some 60 KB each; others are read again from the engine.
 
@@ -49,21 +57,28 @@ def workflow_worker(
     runner: WorkflowRunner | None = None,
     long_activities: Sequence[Callable[..., Any]] = (),
     events: EventPublisher | None = None,
+    versioning: Versioning = UNVERSIONED,
 ) -> Worker:
     """A worker for the workflow queue, with the activities that workflows run beside themselves.
 
     ``grace`` is how long calls in flight may go on after a polite stop. ``long_activities`` are
     those that workflows leave to whichever worker takes them from the workflow queue. ``events``
-    is what tells the broker what happens.
+    is what tells the broker what happens. ``versioning`` is how the engine is to know this worker's
+    version.
 
     Workflows run outside the sandbox, which costs a third of the CPU of a task; the tests run them
     inside it, and replay recorded histories (docs/decisions/0002-unsandboxed-workflows.md).
     """
+    deployment = deployment_of(versioning)
+    runner = runner or UnsandboxedWorkflowRunner()
+    if versioning.enabled and versioning.tasks == "pinned":
+        runner = PinningRunner(runner, PINNED)
     return Worker(
         client,
         task_queue=WORKFLOW_QUEUE,
         workflows=WORKFLOWS,
-        build_id=BUILD_ID,
+        build_id=None if deployment else BUILD_ID,
+        deployment_config=deployment,
         activities=[
             calls.call_agent,
             resolver.resolve_plan,
@@ -73,7 +88,7 @@ def workflow_worker(
         ],
         no_remote_activities=not long_activities,
         max_concurrent_activities=LONG_ACTIVITIES_AT_ONCE,
-        workflow_runner=runner or UnsandboxedWorkflowRunner(),
+        workflow_runner=runner,
         max_cached_workflows=CACHED_WORKFLOWS,
         graceful_shutdown_timeout=grace,
         # A heartbeat is how a cancellation reaches an activity, so none is held back for long.
