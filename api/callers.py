@@ -29,13 +29,19 @@ def set_caller(scope: Scope, caller: Caller) -> None:
     scope[_KEY] = caller
 
 
+def known(scope: Scope) -> Caller | None:
+    """Who sends the request, if that has been found out."""
+    found: Caller | None = scope.get(_KEY)
+    return found
+
+
 def caller_of(request: Request) -> Caller:
     """Who sends the request, as api/security.py found out.
 
     Raises:
         Unauthenticated: nobody that is known; only what is open to everybody gets so far.
     """
-    found: Caller | None = request.scope.get(_KEY)
+    found = known(request.scope)
     if found is None:
         raise Unauthenticated(NO_CREDENTIALS, shown=False)
     return found

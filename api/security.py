@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
 from api import errors
-from api.callers import set_caller
+from api.callers import known, set_caller
 from orchestrator.errors import Forbidden, Unauthenticated
 from orchestrator.security.authenticator import NO_CREDENTIALS, Authenticator
 from orchestrator.security.callers import Caller, Scope
@@ -87,7 +87,7 @@ class Gate:
         if method in _SAFE or path in _SUBMITS or path.startswith(_LATE_ANSWERS):
             await self._app(scope, receive, send)
         else:
-            await self._app(scope, receive, _recorded(request, caller, send))
+            await self._app(scope, receive, _recorded(request, send))
 
     async def _caller(self, request: Request, wanted: Scope | None) -> Caller | None:
         """Who sends it; None who is not known and need not be."""
@@ -159,10 +159,11 @@ def _refusal(request: Request, error: Exception) -> Response:
     return errors.answer(request, error)
 
 
-def _recorded(request: Request, caller: Caller | None, send: Send) -> Send:
+def _recorded(request: Request, send: Send) -> Send:
     async def recording(message: Message) -> None:
         if message["type"] == "http.response.start":
-            _record(request, caller, message["status"])
+            # By now somebody may have logged in.
+            _record(request, known(request.scope), message["status"])
         await send(message)
 
     return recording

@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr
 from starlette.responses import Response
 
 from api import session_examples as examples
-from api.callers import CallerDependency
+from api.callers import CallerDependency, set_caller
 from api.dependencies import ServicesDependency
 from api.requests import json_object, validated
 from api.tasks import document
@@ -61,6 +61,7 @@ async def login(request: Request, services: ServicesDependency) -> Response:
     """
     given = validated(Login, await json_object(request, MAX_BODY_BYTES))
     begun = await services.sessions.begin(given.key.get_secret_value())
+    set_caller(request.scope, begun.caller)
     response = document(_who(begun.caller))
     response.set_cookie(
         COOKIE,

@@ -4,7 +4,7 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from orchestrator.errors import StartupError
 from orchestrator.security.keys import Key, KeyRing, digest_of
-from orchestrator.telemetry.logging import get_logger
+from orchestrator.telemetry.logging import audit_logger, get_logger
 
 LOOK_SECONDS = 1.0
 """So often it is looked whether the file has changed."""
@@ -22,6 +22,7 @@ MAX_BYTES = 16 * 1024 * 1024
 _HEADER = "# Written by `orchestrator keys`. Only hashes of the keys are in it.\n"
 
 log = get_logger(__name__)
+audit = audit_logger()
 
 
 def read(path: Path) -> KeyRing:
@@ -107,7 +108,7 @@ class KeyFile:
         self._clock = clock
         self._seen = self._stamp()
         self._looked = clock()
-        self._keys = read(path).by_digest()
+        self._take(read(path))
 
     def find(self, secret: str) -> Key | None:
         """The key that has this secret and is in force."""
@@ -119,8 +120,7 @@ class KeyFile:
     def by_id(self, key_id: str) -> Key | None:
         """The key of that id, if it is in force."""
         self._renew()
-        found = (key for key in self._keys.values() if key.id == key_id)
-        key = next(found, None)
+        key = self._by_id.get(key_id)
         return key if key and key.state(datetime.now(UTC)) == "active" else None
 
     def _renew(self) -> None:
@@ -133,11 +133,17 @@ class KeyFile:
             return
         self._seen = stamp
         try:
-            self._keys = read(self._path).by_digest()
+            ring = read(self._path)
         except StartupError as error:
             log.warning("keys_not_reloaded", reason=str(error), advice="the keys stay as they were")
             return
-        log.info("keys_reloaded", keys=len({key.id for key in self._keys.values()}))
+        before = self._by_id
+        self._take(ring)
+        _record(self._path, before, self._by_id)
+
+    def _take(self, ring: KeyRing) -> None:
+        self._keys = ring.by_digest()
+        self._by_id = {key.id: key for key in ring.keys}
 
     def _stamp(self) -> tuple[int, int, int] | None:
         # A mounted secret is a link that is turned to another file.
@@ -146,3 +152,17 @@ class KeyFile:
         except OSError:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _record(path: Path, before: Mapping[str, Key], after: Mapping[str, Key]) -> None:
+    """A line of the audit log; who has changed the file, only its system knows."""
+    both = before.keys() & after.keys()
+    audit.info(
+        "audit",
+        action="keys changed",
+        target=str(path),
+        outcome="done",
+        added=sorted(after.keys() - before.keys()),
+        changed=sorted(each for each in both if before[each] != after[each]),
+        removed=sorted(before.keys() - after.keys()),
+    )

@@ -1,115 +1,56 @@
 """The product with keys: whose tasks are whose, and what each key may do."""
 
-import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 from click.testing import CliRunner
 
 from orchestrator.security.command import command
-from tests.support.agents import Agent, Call, Reply
+from tests.e2e.security_stage import (
+    FAILING,
+    Clients,
+    as_told,
+    clients_of,
+    config,
+    make_keys,
+    task,
+)
+from tests.support.agents import Agent
 from tests.support.keys import make
-from tests.support.stack import Stack, agent_config, eventually, running
+from tests.support.stack import Stack, eventually, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
-
-AGENT_SECRET = "planted-agent-header-0451"  # noqa: S105
-CALLBACK_SECRET = "whsec_cGxhbnRlZC1jYWxsYmFjay1zZWNyZXQtMDQ1MQ=="  # noqa: S105
 
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """The keys file, and the keys by what they are for."""
     file = tmp_path_factory.mktemp("keys") / "keys.yaml"
-    wanted = {
-        "acme": ("acme", "submit", "read", "operate"),
-        "globex": ("globex", "submit", "read", "operate"),
-        "reader": ("acme", "read"),
-        "root": ("*", "admin"),
-        "small": ("small", "submit", "read"),
-        "quick": ("quick", "submit", "read"),
-    }
-    made = {}
-    for name, (tenant, *scopes) in wanted.items():
-        options = [option for scope in scopes for option in ("--scope", scope)]
-        made[name] = make(file, "--name", name, "--tenant", tenant, *options)["key"]
-    return file, made
+    return file, make_keys(file)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(
     keys: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
-    """The product with keys, secrets planted."""
-
-    def told(call: Call) -> Reply:
-        """As the task's payload says."""
-        return Reply(**(call.body or {}).get("reply", {}))
-
-    async with Agent() as agent:
-        agent.behave(told)
-        config = agent_config(agent.url)
-        config["agents"]["test_agent"]["headers"] = {"Authorization": AGENT_SECRET}
-        config["security"] = {
-            "keys_file": str(keys[0]),
-            "quotas": {
-                "small": {"running": 2, "daily": 5},
-                "quick": {"rate": 1, "burst": 2},
-            },
+    """The product with keys and quotas."""
+    async with Agent(decide=as_told) as agent:
+        configured = config(agent, keys[0])
+        configured["security"]["quotas"] = {
+            "small": {"running": 2, "daily": 5},
+            "quick": {"rate": 1, "burst": 2},
         }
-        config["callbacks"] = {"secret": CALLBACK_SECRET}
-        config["error_recovery"]["max_retries"] = 0
-        config["routing_rules"].append(
-            {
-                "pattern": "small",
-                "target_agent": "test_agent",
-                "endpoint": "/work",
-                "dispatch": "coalesced",
-            }
-        )
-        async with running(tmp_path_factory.mktemp("stack"), config) as started:
+        async with running(tmp_path_factory.mktemp("stack"), configured) as started:
             yield started
-
-
-class Clients:
-    """A client for each key, and one without."""
-
-    def __init__(self, stack: Stack, made: dict[str, str]) -> None:
-        self.made = made
-        self.nobody = stack.client()
-        for name, key in made.items():
-            client = stack.client(headers={"Authorization": f"Bearer {key}"})
-            setattr(self, name, client)
-        self.all = [self.nobody, *(getattr(self, name) for name in made)]
-
-    acme: httpx.AsyncClient
-    globex: httpx.AsyncClient
-    reader: httpx.AsyncClient
-    root: httpx.AsyncClient
-    small: httpx.AsyncClient
-    quick: httpx.AsyncClient
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def clients(stack: Stack, keys: tuple[Path, dict[str, str]]) -> AsyncIterator[Clients]:
     """Clients of the product's API."""
-    made = Clients(stack, keys[1])
-    yield made
-    for each in made.all:
-        await each.aclose()
-
-
-def task(pattern: str = "work", **more: Any) -> dict[str, Any]:
-    """A task that completes."""
-    return {"pattern": pattern, "payload": {}, **more}
-
-
-FAILING = {"pattern": "work", "payload": {"reply": {"status": 500}}}
+    async with clients_of(stack, keys[1]) as made:
+        yield made
 
 
 @pytest.mark.parametrize("url", ["/orchestrate", "/orchestrate?dry_run=true"])
@@ -159,13 +100,20 @@ async def test_another_tenant_is_refused_but_to_admins(clients: Clients) -> None
     assert [403, 403, 403, 202] == [each.status_code for each in (refused, batch, joined, allowed)]
 
 
-@pytest.mark.parametrize("pattern", ["work", "fast", "small"])
-async def test_a_foreign_task_is_as_one_that_never_was(clients: Clients, pattern: str) -> None:
+async def begun(clients: Clients, kind: str) -> str:
+    """A task of acme's that has ended; an item of a batch where that is the kind."""
+    single, many = ("/orchestrate", task(kind)), ("/orchestrate/batch", [task()])
+    path, body = many if kind == "batch" else single
+    answer = (await clients.acme.post(path, json=body, headers={"Prefer": "wait=20"})).json()
+    if kind == "batch":
+        answer = (await clients.acme.get(f"/batches/{answer['batch_id']}/results")).json()
+    return str(answer["task_id"])
+
+
+@pytest.mark.parametrize("kind", ["work", "fast", "small", "batch"])
+async def test_a_foreign_task_is_as_one_that_never_was(clients: Clients, kind: str) -> None:
     """The same 404, but for the id, to every request about it; however it is dispatched."""
-    answer = await clients.acme.post(
-        "/orchestrate", json=task(pattern), headers={"Prefer": "wait=20"}
-    )
-    task_id = answer.json()["task_id"]
+    task_id = await begun(clients, kind)
     unknown = "550e8400-e29b-41d4-a716-446655440000"
     for method, path, body in (
         ("GET", "/status/{}", None),
@@ -373,43 +321,3 @@ async def test_a_session_is_a_cookie_that_scripts_cannot_use(
         assert [403, 202, 403] == [each.status_code for each in (bare, good, foreign)]
         assert 204 == (await browser.delete("/session", headers=ours)).status_code
         assert 401 == (await browser.get("/tasks")).status_code
-
-
-async def test_what_operators_do_is_written_down(clients: Clients, stack: Stack) -> None:
-    """Who, what, on what, from where, and what came of it; also what was denied."""
-    await clients.root.post("/agents/test_agent/resume", json={})
-    await clients.acme.post("/agents/test_agent/drain", json={})
-
-    async def lines() -> Any:
-        found = [
-            line
-            for line in map(json.loads, filter(_is_json, stack.said().splitlines()))
-            if line["event"] == "audit" and "test_agent" in line["target"]
-        ]
-        return {(each["actor"], each["target"], each["outcome"], each["client"]) for each in found}
-
-    assert {
-        ("root", "/agents/test_agent/resume", "done", "127.0.0.1"),
-        ("acme", "/agents/test_agent/drain", "denied", "127.0.0.1"),
-    } <= await lines()
-
-
-def _is_json(line: str) -> bool:
-    return line.startswith("{")
-
-
-async def test_secrets_are_in_no_log_and_no_history(clients: Clients, stack: Stack) -> None:
-    """Keys, agents' headers and the callbacks' secret, after everything that happened here."""
-    await clients.acme.post("/orchestrate", json=FAILING, headers={"Prefer": "wait=20"})
-    planted = [AGENT_SECRET, CALLBACK_SECRET, *clients.made.values()]
-    files = [each for each in stack.directory.rglob("*") if each.is_file()]
-    kept = [each for each in files if each != stack.config_path]
-    assert any("data" in each.parts for each in kept)
-    contents = await asyncio.gather(*(asyncio.to_thread(each.read_bytes) for each in kept))
-    found = [
-        (each.name, secret)
-        for each, content in zip(kept, contents, strict=True)
-        for secret in planted
-        if secret.encode() in content
-    ]
-    assert [] == found
