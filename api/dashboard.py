@@ -84,7 +84,12 @@ def _read(path: Path) -> _File:
     tags=["overview"],
     response_model=Index,
     summary="The dashboard",
-    responses={200: {"description": "The page; for Accept: application/json what there is here"}},
+    responses={
+        200: {
+            "description": "The page; for Accept: application/json what there is here",
+            "content": {"text/html": {"schema": {"type": "string"}}},
+        }
+    },
 )
 async def index(request: Request, services: ServicesDependency) -> Response:
     """A page for browsers; for programs that ask for JSON, where to go."""

@@ -114,8 +114,8 @@ class Gate:
         unsafe = request.method not in _SAFE
         if unsafe and _is_foreign(request):
             raise Forbidden("The request comes from a page of another site")
-        cookie = request.cookies.get(COOKIE)
-        if self._authenticator.asks and cookie is not None:
+        cookie = request.cookies.get(COOKIE) if self._authenticator.asks else None
+        if cookie is not None:
             caller = self._sessions.caller(cookie)
             if unsafe and CSRF_HEADER not in request.headers:
                 raise Forbidden(

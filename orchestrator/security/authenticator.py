@@ -77,9 +77,9 @@ class Authenticator:
     def _key(self, secret: str) -> Key:
         if self.keys is None:
             raise Unauthenticated("API keys are not taken here; send a token")
+        key = self.keys.find(secret)
+        if key is not None:
+            return key
         if not is_key(secret):
             raise Unauthenticated("That is no key of ours, or it is mistyped")
-        key = self.keys.find(secret)
-        if key is None:
-            raise Unauthenticated("The key is not known, has expired or was revoked")
-        return key
+        raise Unauthenticated("The key is not known, has expired or was revoked")

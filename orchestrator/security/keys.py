@@ -10,6 +10,7 @@ import secrets
 import string
 import zlib
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -91,7 +92,7 @@ class Key(Record):
     revoked_at: Moment | None = None
     previous: Previous | None = None
 
-    @property
+    @cached_property
     def caller(self) -> Caller:
         """Who shows it."""
         tenant = None if self.tenant == ALL_TENANTS else self.tenant

@@ -24,6 +24,9 @@ from tests.support.stack import Stack, eventually, running
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 
+AMQP_PASSWORD = "planted-amqp-password-0451"  # noqa: S105
+
+
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """The keys file, and the keys by what they are for."""
@@ -41,6 +44,12 @@ async def stack(
         configured["security"]["quotas"] = {
             "small": {"running": 2, "daily": 5},
             "quick": {"rate": 1, "burst": 2},
+        }
+        # Nobody listens there: what fails is logged.
+        configured["message_queue"] = {
+            "type": "rabbitmq",
+            "url": f"amqp://guest:{AMQP_PASSWORD}@127.0.0.1:9/",
+            "events": False,
         }
         async with running(tmp_path_factory.mktemp("stack"), configured) as started:
             yield started
@@ -321,3 +330,13 @@ async def test_a_session_is_a_cookie_that_scripts_cannot_use(
         assert [403, 202, 403] == [each.status_code for each in (bare, good, foreign)]
         assert 204 == (await browser.delete("/session", headers=ours)).status_code
         assert 401 == (await browser.get("/tasks")).status_code
+
+
+async def test_a_broker_that_is_away_gives_no_password_away(stack: Stack) -> None:
+    """The log says why it does not answer, and not how one speaks to it."""
+
+    async def told() -> bool:
+        return "broker_lost" in stack.said()
+
+    assert await eventually(told, what="the broker's absence")
+    assert AMQP_PASSWORD not in stack.said() + stack.complained()
