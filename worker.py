@@ -35,6 +35,7 @@ from orchestrator.engine.callbacks import Callbacks
 from orchestrator.engine.connect import connect
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.fleet import FIRST_LOOK_SECONDS, Fleet, FleetView, fleet_config
+from orchestrator.engine.payloads import converter_of
 from orchestrator.engine.queue_limits import QueueLimits
 from orchestrator.engine.slots import agent_tuner
 from orchestrator.engine.tasks import Tasks
@@ -112,7 +113,13 @@ async def _work(live: LiveSettings, stop: asyncio.Event, spans: "Spans | None") 
     settings = live.now
     with metrics_server(settings) as exposition:
         name = f"worker@{os.getpid()}"
-        client = await connect(settings.temporal, name, exposition, interceptors(spans))
+        client = await connect(
+            settings.temporal,
+            name,
+            exposition,
+            interceptors(spans),
+            converter=converter_of(settings),
+        )
         transport = http_transport(settings, spans)
         pools = Pools.of(settings)
         headers, limits, shared = (
@@ -134,6 +141,7 @@ async def _work(live: LiveSettings, stop: asyncio.Event, spans: "Spans | None") 
                 outbox=outbox,
                 grace_seconds=settings.temporal.shutdown_grace,
                 completions=completions,
+                max_bytes=settings.max_blob_bytes,
             )
         )
         fleet = FleetView(

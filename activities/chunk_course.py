@@ -86,6 +86,8 @@ class Means:
     """Bytes of the largest of each agent's latest answers."""
     outbox: Outbox | None = None
     """Where the broker is told of attempts."""
+    max_bytes: int = MAX_BLOB_BYTES
+    """Of one outcome."""
 
     def learn(self, agent: str, size: int) -> None:
         """An answer was so large."""
@@ -343,7 +345,7 @@ class Course:
         # Written anew it may be larger than it came.
         size = len(to_json(response.body)) + OUTCOME_BYTES
         self._means.learn(self._plan.agent, size)
-        if size > MAX_BLOB_BYTES:
+        if size > self._means.max_bytes:
             text = f"The answer has {size:,} bytes when it is written anew, which are too many"
             self._fail(position, ReplyTooLarge.__name__, text)
         elif self._ledger.spent and self._ledger.spent + size > MOST_SPENT_BYTES:

@@ -4,7 +4,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from orchestrator.batches import Batch
-from orchestrator.batching import Intake
+from orchestrator.batching import Intake, most_text_bytes
 from orchestrator.engine.converter import INVALID_INPUT
 from orchestrator.errors import UnknownPattern
 from orchestrator.models import Plan, Task
@@ -42,7 +42,9 @@ class PlanResolver:
             ApplicationError: of type InvalidInput: some cannot be routed, or all together are too
                 large for one workflow.
         """
-        intake = Intake(self.routes, self.routes.settings.limits.max_payload_bytes)
+        settings = self.routes.settings
+        most, text_bytes = settings.limits.max_payload_bytes, most_text_bytes(settings)
+        intake = Intake(self.routes, most, max_text_bytes=text_bytes)
         for request in batch.tasks or ():
             intake.add(request)
         if intake.bad:

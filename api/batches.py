@@ -29,7 +29,7 @@ from orchestrator.batches import (
     BatchRehearsal,
     BatchStatus,
 )
-from orchestrator.batching import Intake
+from orchestrator.batching import Intake, most_text_bytes
 from orchestrator.dead_letters import (
     BatchRedrive,
     BulkAction,
@@ -119,7 +119,13 @@ async def _accept(
 
 def _intake(request: Request, services: Services) -> Intake:
     most = services.settings.limits.max_payload_bytes
-    return Intake(services.routes, most, services.guard.read, caller=caller_of(request))
+    return Intake(
+        services.routes,
+        most,
+        services.guard.read,
+        max_text_bytes=most_text_bytes(services.settings),
+        caller=caller_of(request),
+    )
 
 
 async def check_batch(caller: Caller, services: Services, batch_id: str) -> None:

@@ -86,7 +86,7 @@ async def serve(live: LiveSettings) -> None:
                 ingest(settings.message_queue, taking(services)), live.run(services.prepare)
             ),
         ):
-            server = _Server(
+            server = Server(
                 uvicorn.Config(
                     _traced(
                         Gate(
@@ -132,15 +132,16 @@ def _traced(app: ASGIApp, spans: "Spans | None") -> ASGIApp:
     return TracedApp(app, spans)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Leaves the signals to us: requests end first, then the workflows beside them."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Leave them as they are."""
         yield
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, what: str = "The API") -> socket.socket:
     """A listening socket.
 
     Raises:
@@ -151,6 +152,6 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise StartupError(
-            f"The API cannot listen on {host}:{port}: {error.strerror}; free the port, or choose "
+            f"{what} cannot listen on {host}:{port}: {error.strerror}; free the port, or choose "
             "another by --port"
         ) from None

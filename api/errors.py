@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
@@ -30,13 +31,16 @@ from orchestrator.errors import (
     EngineUnavailable,
     Forbidden,
     IdempotencyConflict,
+    ObjectMissing,
     OrchestratorError,
     OrderRefused,
     PayloadTooLarge,
+    PayloadUnreadable,
     QueueFull,
     QuotaExceeded,
     RateLimited,
     RedriveNotFound,
+    StorageUnavailable,
     StreamsFull,
     TaskNotFound,
     TenantForbidden,
@@ -70,6 +74,9 @@ STATUSES: dict[type[Exception], HTTPStatus] = {
     IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     EngineUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     EngineRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    PayloadUnreadable: HTTPStatus.SERVICE_UNAVAILABLE,
+    ObjectMissing: HTTPStatus.SERVICE_UNAVAILABLE,
+    StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     AgentUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -88,6 +95,9 @@ ORDER_STATUSES = {
 }
 
 _BEARER = 'Bearer realm="orchestrator"'
+_NO_STORAGE = "[TMPRL1105]"
+"""By which the engine's client begins the text of an error that has no type of its own."""
+
 _PREFIX = "Value error, "
 """What pydantic puts before our own texts."""
 
@@ -120,9 +130,13 @@ def status_of(error: Exception) -> int:
     return STATUSES.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
+_FOR_OPERATORS = (PayloadUnreadable, ObjectMissing)
+"""No request that is sent again mends these."""
+
+
 def _domain(_: Request, error: Exception) -> Response:
     status = status_of(error)
-    if isinstance(error, EngineUnavailable):
+    if isinstance(error, EngineUnavailable) and not isinstance(error, _FOR_OPERATORS):
         detail = f"{error}; send the request again, with the same Idempotency-Key if it had one"
         return problem(status, detail, {"Retry-After": str(ENGINE_RETRY_SECONDS)})
     if isinstance(error, StreamsFull):
@@ -225,6 +239,9 @@ def _allowed(request: Request) -> str:
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
+    if str(error).startswith(_NO_STORAGE):
+        detail = "A payload is in a storage, and this process has none: set payloads.storage"
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail)
     log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "An unexpected error; the log has more")
 
@@ -250,7 +267,7 @@ def answer(request: Request, error: Exception) -> Response:
     return handler(request, error)
 
 
-def install(app: FastAPI) -> None:
+def install(app: Starlette) -> None:
     """Have the application answer every error so."""
 
     # Async, or each would go by a thread.

@@ -24,6 +24,7 @@ from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.fleet import FIRST_LOOK_SECONDS, Fleet, FleetView, fleet_config
 from orchestrator.engine.live_events import LiveEvents
 from orchestrator.engine.overview import Overview
+from orchestrator.engine.payloads import converter_of
 from orchestrator.engine.priorities import Priorities
 from orchestrator.engine.record import Blocked
 from orchestrator.engine.redrives import Redrives
@@ -74,7 +75,9 @@ async def open_services(
     """
     name = f"api@{os.getpid()}"
     authenticator = Authenticator(settings)
-    client = await connect(settings.temporal, name, exposition, interceptors(spans))
+    client = await connect(
+        settings.temporal, name, exposition, interceptors(spans), converter=converter_of(settings)
+    )
     timeout = settings.temporal.rpc_timeout
     transport = http_transport(settings, spans)
     pools, resolver = Pools.of(settings), PlanResolver(Routes(settings))

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from orchestrator.addresses import Receiver, ReceiverRefused
 from orchestrator.batches import PART_BYTES, BadItem, Batch, BatchPlan
+from orchestrator.config import Settings
 from orchestrator.errors import PayloadTooLarge, UnknownPattern
 from orchestrator.models import Dispatch, LimitMode, Plan, RateLimit, TaskRequest
 from orchestrator.routing import Routes
@@ -40,6 +41,7 @@ class Intake:
         max_bytes: of one item's request.
         read: a callback's URL, which it may refuse; without it any is taken.
         caller: who hands them in; an item for a tenant that is not theirs raises TenantForbidden.
+        max_text_bytes: of one item's text within its batch.
     """
 
     routes: Routes
@@ -48,6 +50,7 @@ class Intake:
     receivers: list[tuple[int, Receiver]] = field(default_factory=list)
     """Of the items that were taken and have one, by the item's number."""
     caller: Caller = EVERYBODY
+    max_text_bytes: int = MAX_ITEM_BYTES
     seen: int = 0
     plans: list[Plan] = field(default_factory=list)
     """The distinct plans of the items that were taken."""
@@ -141,8 +144,8 @@ class Intake:
         text = item_text(request)
         if len(text) > self.max_bytes:
             raise PayloadTooLarge(len(text), self.max_bytes)
-        if (size := escaped_bytes(text)) > MAX_ITEM_BYTES:
-            raise PayloadTooLarge(size, MAX_ITEM_BYTES)
+        if (size := escaped_bytes(text)) > self.max_text_bytes:
+            raise PayloadTooLarge(size, self.max_text_bytes)
         return text
 
     def parts(
@@ -209,6 +212,12 @@ def _entry(plan: Plan, limit: RateLimit | None, tenant: str, *, strict: bool) ->
         tenant=tenant,
     )
     return entry.model_copy(update={"pace": limit.rate}) if limit else entry
+
+
+def most_text_bytes(settings: Settings) -> int:
+    """Of an item within its batch: more than the engine takes, where a storage does."""
+    most = settings.limits.max_payload_bytes
+    return 2 * most if settings.payloads.storage.is_on else MAX_ITEM_BYTES
 
 
 def item_text(request: TaskRequest) -> bytes:

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from orchestrator.addresses import Allowed
+from orchestrator.encryption_keys import EncryptionKey
 from orchestrator.models import (
     DEFAULT_PRIORITY,
     Completion,
@@ -42,6 +43,13 @@ QueueName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-
 _BROKER_SCHEMES = {"rabbitmq": ("amqp", "amqps"), "redis": ("redis", "rediss")}
 
 MIN_SECRET_CHARACTERS = 16
+ENGINE_BYTES = 2_000_000
+"""The engine refuses single payloads over 2 MiB, partly by retrying for ever; we stop before."""
+TASK_BYTES = 1_950_000
+"""The most that a task may carry without a storage for large payloads."""
+STORED_BYTES = 64 * 1024 * 1024
+"""What a task may carry with one, where nothing else is said."""
+DAY_SECONDS = 86_400.0
 
 
 def _http_url(text: str) -> str:
@@ -86,12 +94,26 @@ def _allowed_receiver(text: str) -> str:
     return text
 
 
+def _encryption_key(key: SecretStr | None) -> SecretStr | None:
+    if key is None or not key.get_secret_value():
+        return None
+    EncryptionKey.of(key.get_secret_value())
+    return key
+
+
 def _long_secret(secret: SecretStr | None) -> SecretStr | None:
     if secret is not None and len(secret.get_secret_value()) < MIN_SECRET_CHARACTERS:
         raise ValueError(f"at least {MIN_SECRET_CHARACTERS} characters, and hard to guess")
     return secret
 
 
+def _origin(text: str) -> str:
+    if _http_url(text) != text or urlsplit(text).path:
+        raise ValueError("an origin such as https://temporal.example.com, without a path")
+    return text
+
+
+TaskBytes = Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)]
 Url = Annotated[str, AfterValidator(_http_url)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
@@ -443,11 +465,13 @@ class Monitoring(Section):
 class Limits(Section):
     """``limits``: bytes; those of a task keep it below the engine's 2 MiB for one payload.
 
-    A request's headers have to come within ``header_seconds``, its body within ``body_seconds``.
+    With ``payloads.storage`` those of a task may be larger, and are STORED_BYTES unless said
+    otherwise. A request's headers have to come within ``header_seconds``, its body within
+    ``body_seconds``.
     """
 
-    max_payload_bytes: Annotated[int, Field(ge=1024, le=1_950_000)] = 1_900_000
-    max_result_bytes: Annotated[int, Field(ge=1024, le=1_950_000)] = 1_900_000
+    max_payload_bytes: TaskBytes = 1_900_000
+    max_result_bytes: TaskBytes = 1_900_000
     max_batch_bytes: Annotated[int, Field(ge=1024, le=1_000_000_000)] = 32 * 1024 * 1024
     max_header_bytes: Annotated[int, Field(ge=1024, le=1_000_000)] = 32 * 1024
     max_headers: Annotated[int, Field(ge=10, le=1000)] = 100
@@ -515,6 +539,71 @@ class Storage(Section):
     data_dir: Path = Field(default=Path(".data"), strict=False)
 
 
+class Encryption(Section):
+    """``payloads.encryption``: keys of AES-256-GCM; the first encrypts, all of them decrypt.
+
+    Those of ``keys_file``, one a line, come after those of ``keys``. With ``encrypt: false`` they
+    only decrypt: before encryption is turned on everywhere, or after it was turned off.
+    """
+
+    encrypt: bool = True
+    keys: tuple[Annotated[SecretStr | None, AfterValidator(_encryption_key)], ...] = ()
+    keys_file: Path | None = Field(default=None, strict=False)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether payloads are encrypted."""
+        return any(self.keys) or self.keys_file is not None
+
+
+class PayloadStorage(Section):
+    """``payloads.storage``: where payloads of ``threshold`` bytes and more are kept.
+
+    ``directory`` is by default ``payloads`` in the data directory. ``margin`` is how long they are
+    kept beyond the engine's retention, in seconds.
+    """
+
+    type: Literal["none", "directory", "s3"] = "none"
+    directory: Path | None = Field(default=None, strict=False)
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] | None = None
+    prefix: Annotated[str, Field(max_length=200, pattern=r"^([A-Za-z0-9_.-]+/)*$")] = ""
+    region: Text | None = None
+    endpoint_url: Url | None = None
+    threshold: Annotated[int, Field(ge=1024, le=1_900_000)] = 256 * 1024
+    margin: Annotated[float, Field(ge=2 * DAY_SECONDS)] = 7 * DAY_SECONDS
+
+    @model_validator(mode="after")
+    def _placed(self) -> Self:
+        if self.type == "s3" and self.bucket is None:
+            raise ValueError("bucket is missing, which type s3 needs")
+        return self
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is one."""
+        return self.type != "none"
+
+
+class CodecServer(Section):
+    """``payloads.codec_server``: what reads payloads for the Temporal Web UI and command line.
+
+    ``origins`` are those of Web UIs, by default the one of ``temporal.ui_url``, or the embedded
+    one. Who may ask, ``security`` says.
+    """
+
+    host: Text = "127.0.0.1"
+    port: Port = 8081
+    origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
+
+
+class Payloads(Section):
+    """``payloads``: how what tasks carry is kept by the engine: encrypted, and where if large."""
+
+    encryption: Encryption = Encryption()
+    storage: PayloadStorage = PayloadStorage()
+    codec_server: CodecServer = CodecServer()
+
+
 class Logging(Section):
     """``logging``: ``auto`` is colour on a terminal and JSON elsewhere."""
 
@@ -542,6 +631,7 @@ class Settings(Section):
     limits: Limits = Limits()
     security: Security = Security()
     storage: Storage = Storage()
+    payloads: Payloads = Payloads()
     logging: Logging = Logging()
 
     @model_validator(mode="after")
@@ -559,6 +649,22 @@ class Settings(Section):
                 agents[name] = agent.model_copy(update={"instances": instances})
         object.__setattr__(self, "agents", agents)
         return self
+
+    @model_validator(mode="after")
+    def _limits_of_storage(self) -> Self:
+        """Let payloads be as large as they may with a storage, where the file does not say."""
+        if self.payloads.storage.is_on:
+            adapted = dict.fromkeys(("max_payload_bytes", "max_result_bytes"), STORED_BYTES)
+            given = self.limits.model_dump(exclude_unset=True)
+            object.__setattr__(self, "limits", Limits.model_validate(adapted | given))
+        return self
+
+    @property
+    def max_blob_bytes(self) -> int:
+        """What may be in one payload: quoted in another's JSON, a task's may double."""
+        if not self.payloads.storage.is_on:
+            return ENGINE_BYTES
+        return 2 * max(self.limits.max_payload_bytes, self.limits.max_result_bytes) + ENGINE_BYTES
 
     def connections(self, agent: str) -> int:
         """How many calls a worker process makes to the agent at once."""

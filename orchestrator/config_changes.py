@@ -37,6 +37,7 @@ REASONS = {
     "limits": "the server of the API is set up at the start",
     "security": "who is asked for a key is settled at the start; keys in keys_file are not",
     "storage": "the files in it are open",
+    "payloads": "keys and storage are opened with the connection to the engine",
     "logging": "the log is set up at the start",
 }
 OTHER_REASON = "it is used at the start alone"

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic_core import ErrorDetails
 
-from orchestrator.config import Settings
+from orchestrator.config import TASK_BYTES, Settings
 from orchestrator.errors import ConfigurationProblem
 from orchestrator.routing import kind_of, pattern_problem
 
@@ -50,7 +50,9 @@ def explain(error: ErrorDetails) -> str:
         allowed = _PATTERN_WORDS.get(error["loc"][-1], f"text of the form {context['pattern']}")
     elif kind == "value_error":
         allowed = str(context["error"])
-    secret = takes(real_path(error["loc"]), SecretStr)
+    place = real_path(error["loc"])
+    # A secret that stands where a list or a mapping of them belongs is one all the same.
+    secret = takes(place, SecretStr) or takes((*place, 0), SecretStr)
     found = "a value that is not shown" if secret else found_words(error["input"])
     return f"found {found}; allowed: {allowed}"
 
@@ -147,6 +149,7 @@ def contradictions(
                 "is missing; allowed: a list of {url: ...}, or a rule for the agent whose endpoint "
                 "is a whole URL",
             )
+    yield from _too_large(settings, where)
     seen: dict[tuple[str, str], int] = {}
     for index, rule in enumerate(settings.routing_rules):
         at: KeyPath = ("routing_rules", index)
@@ -170,4 +173,19 @@ def contradictions(
             yield ConfigurationProblem(
                 where((*at, "pattern")),
                 f"'{rule.pattern}' is routed before, by routing_rules[{first}]",
+            )
+
+
+def _too_large(
+    settings: Settings, where: Callable[[KeyPath], str]
+) -> Iterator[ConfigurationProblem]:
+    """Limits that only hold with a storage for large payloads."""
+    if settings.payloads.storage.is_on:
+        return
+    for name in ("max_payload_bytes", "max_result_bytes"):
+        value = getattr(settings.limits, name)
+        if value > TASK_BYTES:
+            yield ConfigurationProblem(
+                where(("limits", name)),
+                f"found {value}; allowed: at most {TASK_BYTES}, or more with payloads.storage",
             )

@@ -30,6 +30,9 @@ OrchestratorError
 │   └── TenantForbidden         nor for that tenant
 ├── QuotaExceeded               the tenant has as much as it may
 ├── EngineUnavailable           the engine did not answer in time
+│   ├── PayloadUnreadable       a payload is encrypted with a key that is not there, or changed
+│   ├── ObjectMissing           a payload that was stored outside of the engine is gone
+│   └── StorageUnavailable      the storage of large payloads does not answer
 ├── EngineRefused               the engine finds what was asked for wrong
 ├── MessageRefused              a message is wrong, and will be however often it comes
 ├── MessageDelayed              a message's task cannot be started now, but later
@@ -344,6 +347,24 @@ class EngineUnavailable(OrchestratorError):
 
 class EngineRefused(OrchestratorError):
     """The engine will not do what was asked, however often: its reason is for whoever asked."""
+
+
+class PayloadUnreadable(EngineUnavailable):
+    """What the engine or the storage holds cannot be read: no key fits, or it was changed."""
+
+
+class ObjectMissing(EngineUnavailable):
+    """A payload that was stored outside of the engine is not there any more."""
+
+    def __init__(self, key: str, place: str) -> None:
+        super().__init__(
+            f"The payload {key} is not in {place}: it was removed, or this process has another "
+            "payloads.storage than the one that stored it"
+        )
+
+
+class StorageUnavailable(EngineUnavailable):
+    """The storage of large payloads does not answer, or refuses."""
 
 
 class MessageRefused(OrchestratorError):

@@ -47,6 +47,8 @@ CACHED_WORKFLOWS = 100
 With it, what waits costs next to no memory however much it is; fewer than the workflow tasks that
 a worker carries out at once would cost eager starts.
 """
+LARGE_PAYLOAD_SECONDS = 60
+"""How long a step may take where payloads may be large: reading 50 MB of JSON takes its time."""
 
 
 def workflow_worker(
@@ -73,7 +75,7 @@ def workflow_worker(
     runner = runner or UnsandboxedWorkflowRunner()
     if versioning.enabled and versioning.tasks == "pinned":
         runner = PinningRunner(runner, PINNED)
-    return Worker(
+    worker = Worker(
         client,
         task_queue=WORKFLOW_QUEUE,
         workflows=WORKFLOWS,
@@ -95,3 +97,16 @@ def workflow_worker(
         max_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_SECONDS),
         default_heartbeat_throttle_interval=timedelta(seconds=HEARTBEAT_SECONDS),
     )
+    if client.data_converter.external_storage is not None:
+        _allow_large_payloads(worker)
+    return worker
+
+
+def _allow_large_payloads(worker: Worker) -> None:
+    """Let a workflow take longer over its input than the SDK's 2 s, by which it tells a deadlock.
+
+    There is no option for it but ``debug_mode``, which runs workflows on the event loop.
+    """
+    workflows = worker._workflow_worker  # noqa: SLF001 - see above
+    if workflows is not None:
+        workflows._deadlock_timeout_seconds = LARGE_PAYLOAD_SECONDS  # noqa: SLF001

@@ -44,7 +44,7 @@ from orchestrator.engine.record import (
     Recorder,
     moment,
 )
-from orchestrator.engine.reports import readable
+from orchestrator.engine.reports import readable, size_of
 from orchestrator.engine.rpc import engine_call
 from orchestrator.errors import (
     AggregateNotFound,
@@ -111,7 +111,7 @@ class Course:
             await self._close(event)
 
     async def _report(self, payloads: Any) -> None:
-        self._bytes += sum(len(each.data) for each in payloads)
+        self._bytes += size_of(payloads)
         report = await readable(self.converter, payloads, JoinReport)
         if report is None:
             self.unread += 1

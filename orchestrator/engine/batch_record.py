@@ -31,7 +31,7 @@ from orchestrator.batches import (
 )
 from orchestrator.engine.histories import Histories, WorkflowNotFound, continued_run
 from orchestrator.engine.record import moment
-from orchestrator.engine.reports import readable
+from orchestrator.engine.reports import readable, size_of
 from orchestrator.models import Internal, Task, TaskRequest, TaskState
 from orchestrator.routing import WORKFLOW_TYPE
 
@@ -342,7 +342,7 @@ class BatchRecords:
         record.before = continued_run(event)
         record.batch = await self._decoded(payloads, Batch) or record.batch
         record.begun.update(each.position for each in record.batch.unfinished)
-        record.size += sum(len(payload.data) for payload in payloads)
+        record.size += size_of(payloads)
         record.size += record.total * _TEXT_OVERHEAD_BYTES
 
     async def _scheduled(self, record: RunRecord, event: HistoryEvent) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from temporalio.client import Client, Interceptor
+from temporalio.converter import DataConverter
 from temporalio.runtime import (
     LogForwardingConfig,
     LoggingConfig,
@@ -45,6 +46,7 @@ async def connect(
     metrics: Exposition | None = None,
     interceptors: Sequence[Interceptor] = (),
     *,
+    converter: DataConverter = data_converter,
     register: bool = True,
 ) -> Client:
     """Connect, and make sure that the search attributes exist.
@@ -56,6 +58,7 @@ async def connect(
         identity: what the engine calls this process.
         metrics: to which the client is to add its own; said at a process's first connection.
         interceptors: of the client and of its workers.
+        converter: by which payloads travel, as the configuration has it.
         register: add the search attributes that the engine lacks.
 
     Raises:
@@ -66,7 +69,13 @@ async def connect(
         async with asyncio.timeout(temporal.connect_timeout):
             runtime = _runtime(metrics)
             return await _connect_patiently(
-                temporal, identity, runtime, interceptors, reasons, register=register
+                temporal,
+                identity,
+                runtime,
+                interceptors,
+                reasons,
+                converter=converter,
+                register=register,
             )
     except TimeoutError:
         raise StartupError(
@@ -83,6 +92,7 @@ async def _connect_patiently(
     interceptors: Sequence[Interceptor],
     reasons: list[str],
     *,
+    converter: DataConverter,
     register: bool,
 ) -> Client:
     """Try until cancelled; each failure's reason is added to ``reasons``."""
@@ -94,7 +104,7 @@ async def _connect_patiently(
                 namespace=temporal.namespace,
                 api_key=temporal.api_key.get_secret_value() if temporal.api_key else None,
                 tls=tls,
-                data_converter=data_converter,
+                data_converter=converter,
                 # Large payloads are meant here; what is too large, the converter refuses.
                 payload_limits=PayloadLimitsConfig(payloads_warn_size=MAX_BLOB_BYTES),
                 identity=identity,

@@ -16,25 +16,32 @@ from temporalio.converter import (
     DataConverter,
     DefaultFailureConverter,
     DefaultPayloadConverter,
+    EncodingPayloadConverter,
+    ExternalStorage,
     JSONPlainPayloadConverter,
+    PayloadCodec,
     PayloadConverter,
 )
 from temporalio.exceptions import ApplicationError
 
-from orchestrator.errors import PayloadTooLarge
+from orchestrator.config import ENGINE_BYTES
+from orchestrator.errors import PayloadTooLarge, PayloadUnreadable
 
 INVALID_INPUT = "InvalidInput"
-MAX_BLOB_BYTES = 2_000_000
-"""The engine refuses single payloads over 2 MiB, partly by retrying for ever; we stop before."""
+MAX_BLOB_BYTES = ENGINE_BYTES
 
 
 class _JSONConverter(PydanticJSONPlainPayloadConverter):
     """JSON whose misfits fail a workflow at once instead of retrying its first task for ever."""
 
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(ToJsonOptions(exclude_unset=True))
+        self._max_bytes = max_bytes
+
     def to_payload(self, value: Any) -> Payload | None:
         payload = super().to_payload(value)
-        if payload is not None and len(payload.data) > MAX_BLOB_BYTES:
-            raise PayloadTooLarge(len(payload.data), MAX_BLOB_BYTES)
+        if payload is not None and len(payload.data) > self._max_bytes:
+            raise PayloadTooLarge(len(payload.data), self._max_bytes)
         return payload
 
     def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
@@ -48,18 +55,43 @@ class _JSONConverter(PydanticJSONPlainPayloadConverter):
             ) from None
 
 
-# The client makes a converter for each workflow; what they share is built once.
-_ENCODINGS = tuple(
-    _JSONConverter(ToJsonOptions(exclude_unset=True))
-    if isinstance(each, JSONPlainPayloadConverter)
-    else each
-    for each in DefaultPayloadConverter.default_encoding_payload_converters
-)
+class _EncryptedConverter(EncodingPayloadConverter):
+    """Says what is the matter where a payload is encrypted and this process has no key at all."""
+
+    @property
+    def encoding(self) -> str:
+        return "binary/encrypted"
+
+    def to_payload(self, value: Any) -> Payload | None:  # noqa: ARG002 - encrypts nothing
+        return None
+
+    def from_payload(
+        self,
+        payload: Payload,
+        type_hint: type | None = None,  # noqa: ARG002 - the SDK's signature
+    ) -> Any:
+        key_id = payload.metadata.get("encryption-key-id", b"?").decode(errors="replace")
+        raise PayloadUnreadable(
+            f"A payload was encrypted with key '{key_id}', and this process has no keys; add it to "
+            "payloads.encryption"
+        )
 
 
-class _PayloadConverter(CompositePayloadConverter):
-    def __init__(self) -> None:
-        super().__init__(*_ENCODINGS)
+def _payload_converter(max_bytes: int) -> type[PayloadConverter]:
+    """The class of converters that take so much; what its instances share is built once.
+
+    The client makes one for each workflow.
+    """
+    encodings = tuple(
+        _JSONConverter(max_bytes) if isinstance(each, JSONPlainPayloadConverter) else each
+        for each in DefaultPayloadConverter.default_encoding_payload_converters
+    )
+
+    class _PayloadConverter(CompositePayloadConverter):
+        def __init__(self) -> None:
+            super().__init__(*encodings, _EncryptedConverter())
+
+    return _PayloadConverter
 
 
 class _FailureConverter(DefaultFailureConverter):
@@ -73,6 +105,18 @@ class _FailureConverter(DefaultFailureConverter):
             failure.stack_trace = ""
 
 
+class _SealedFailureConverter(_FailureConverter):
+    """Failures whose texts, which may quote an agent's answer, are encrypted as payloads are."""
+
+    def to_failure(
+        self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure
+    ) -> None:
+        super().to_failure(exception, payload_converter, failure)
+        told = {"message": failure.message, "stack_trace": failure.stack_trace}
+        failure.encoded_attributes.CopyFrom(payload_converter.to_payload(told))
+        failure.message, failure.stack_trace = "Encoded failure", ""
+
+
 def problems(error: ValidationError) -> list[str]:
     """Each misfit in one line: ``priority: Input should be less than or equal to 5``."""
     return [
@@ -81,8 +125,20 @@ def problems(error: ValidationError) -> list[str]:
     ]
 
 
-data_converter: DataConverter = replace(
-    pydantic_data_converter,
-    payload_converter_class=_PayloadConverter,
-    failure_converter_class=_FailureConverter,
-)
+def converter(
+    max_bytes: int = MAX_BLOB_BYTES,
+    codec: PayloadCodec | None = None,
+    storage: ExternalStorage | None = None,
+) -> DataConverter:
+    """How payloads travel: of at most so many bytes each, through a codec, into a storage."""
+    return replace(
+        pydantic_data_converter,
+        payload_converter_class=_payload_converter(max_bytes),
+        failure_converter_class=_SealedFailureConverter if codec else _FailureConverter,
+        payload_codec=codec,
+        external_storage=storage,
+    )
+
+
+data_converter: DataConverter = converter()
+"""In the clear, and all to the engine."""

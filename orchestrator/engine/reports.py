@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 
@@ -34,9 +35,18 @@ async def readable(
     except _UNREADABLE:
         pass
     try:
-        return kind.model_validate(_without_depths(json.loads(payloads[0].data)))
+        [raw] = await converter.decode(payloads[:1], [RawValue])
+        return kind.model_validate(_without_depths(json.loads(raw.payload.data)))
     except _UNREADABLE:
         return None
+
+
+def size_of(payloads: Sequence[Payload]) -> int:
+    """Bytes of the payloads, those included that a storage keeps."""
+    return sum(
+        len(each.data) + sum(stored.size_bytes for stored in each.external_payloads)
+        for each in payloads
+    )
 
 
 def _without_depths(report: Any) -> Any:

@@ -1,8 +1,9 @@
 """Calls to the engine with our own deadline, and its errors in our words."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
@@ -26,6 +27,9 @@ _UNAVAILABLE = {
     RPCStatusCode.OUT_OF_RANGE: "failed inside",
 }
 
+_bound: ContextVar[asyncio.Timeout | None] = ContextVar("_bound", default=None)
+"""Of the call that is under way."""
+
 
 @asynccontextmanager
 async def engine_call(deadline: timedelta) -> AsyncIterator[None]:
@@ -35,8 +39,12 @@ async def engine_call(deadline: timedelta) -> AsyncIterator[None]:
         EngineUnavailable: the engine did not answer, or could not.
     """
     try:
-        async with asyncio.timeout(deadline.total_seconds()):
-            yield
+        async with asyncio.timeout(deadline.total_seconds()) as bound:
+            token = _bound.set(bound)
+            try:
+                yield
+            finally:
+                _bound.reset(token)
     except TimeoutError:
         raise EngineUnavailable("The engine did not answer in time") from None
     except RPCError as error:
@@ -44,6 +52,26 @@ async def engine_call(deadline: timedelta) -> AsyncIterator[None]:
         if translated is None:
             raise
         raise translated from error
+
+
+@contextmanager
+def beside_engine() -> Iterator[None]:
+    """What is done in the block, within a call to the engine, does not count against its deadline.
+
+    It has to have a deadline of its own.
+    """
+    bound = _bound.get()
+    ends = bound.when() if bound else None
+    if bound is None or ends is None or bound.expired():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    bound.reschedule(None)
+    try:
+        yield
+    finally:
+        bound.reschedule(ends + loop.time() - began)
 
 
 def unavailable(error: RPCError) -> OrchestratorError | None:

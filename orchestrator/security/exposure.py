@@ -9,13 +9,18 @@ from orchestrator.telemetry.logging import get_logger
 log = get_logger(__name__)
 
 
-def check_exposure(settings: Settings) -> None:
+def check_exposure(settings: Settings, host: str | None = None, what: str = "The API") -> None:
     """Serve nobody beyond this machine whom nobody asks who they are, unless that is wanted.
+
+    Args:
+        settings: say who is asked.
+        host: where it would listen; None: where the API does.
+        what: would listen.
 
     Raises:
         StartupError: it would.
     """
-    section, host = settings.security, settings.agent.host
+    section, host = settings.security, host or settings.agent.host
     if section.asks or is_loopback(host):
         return
     if section.allow_anonymous:
@@ -27,7 +32,7 @@ def check_exposure(settings: Settings) -> None:
         )
         return
     raise StartupError(
-        f"The API would listen on {host} and ask nobody for a key. Give keys "
+        f"{what} would listen on {host} and ask nobody for a key. Give keys "
         "(orchestrator keys create --help) and set security.keys_file, or security.jwt; or listen "
         "on 127.0.0.1; or set security.allow_anonymous: true where something before it asks"
     )

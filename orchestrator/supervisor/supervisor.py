@@ -19,6 +19,7 @@ from temporalio.exceptions import TemporalError
 from orchestrator.config import Settings, origin
 from orchestrator.engine import embedded
 from orchestrator.engine.connect import connect
+from orchestrator.engine.payloads import converter_of
 from orchestrator.errors import StartupError
 from orchestrator.supervisor import probe
 from orchestrator.supervisor.part import Part, end_of
@@ -99,6 +100,7 @@ class Supervisor:
             connect(
                 temporal.model_copy(update={"connect_timeout": START_SECONDS}),
                 identity=f"supervisor@{os.getpid()}",
+                converter=converter_of(self._settings),
             ),
             "engine",
         )
