@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PEERS := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-ui screenshots format lock chaos histories bench bench-scale clean
+.PHONY: help install install-dev run test test-ui screenshots format lock chaos histories release-histories rolling bench bench-scale clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,15 @@ SECONDS ?= 600
 
 chaos: install-dev  ## the fault suite: ten minutes of faults, then what was promised is checked (docs/chaos.md)
 	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+release-histories: install-dev  ## keep the present histories as those of a version, for good: make release-histories VERSION=1.2.0
+	@test -n "$(VERSION)" || { echo "Name the version that is released: make release-histories VERSION=1.2.0" >&2; exit 1; }
+	@test ! -e tests/histories/$(VERSION) || { echo "tests/histories/$(VERSION) is there: what was released does not change" >&2; exit 1; }
+	@mkdir tests/histories/$(VERSION)
+	@cp tests/histories/*.json tests/histories/$(VERSION)/
+
+rolling: install-dev  ## restart two APIs and two workers again and again under load; nothing may be lost
+	$(BIN)/python -m bench.rolling
 
 histories: install-dev  ## record the workflow histories that the replay tests use
 	$(BIN)/python -m tests.histories.record

@@ -16,8 +16,8 @@ from tests.replay.changed_workflow import SleepsFirst
 from workflows.hosting import WORKFLOWS
 
 HISTORIES = sorted(FOLDER.glob("*.json"))
-EARLIER = sorted((FOLDER / "earlier").glob("*.json"))
-"""Recorded by versions that went another way: nobody can record them again, or may change them."""
+EARLIER = sorted(FOLDER.glob("*/*.json"))
+"""Of released versions, and of courses that are gone: nobody records them again, or may change them."""
 ALL = (*HISTORIES, *EARLIER)
 RUNNERS = {"sandboxed": SandboxedWorkflowRunner, "unsandboxed": UnsandboxedWorkflowRunner}
 

@@ -1,0 +1,86 @@
+"""Worker Versioning: two versions of the product at once, and Temporal's own commands between them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.agents import Agent, Reply
+from tests.support.stack import Stack, agent_config, eventually, free_port, running
+
+pytestmark = pytest.mark.e2e
+
+DEPLOYMENT = ("--deployment-name", "orchestrator")
+
+
+def versioned(url: str) -> dict[str, Any]:
+    """The product as version ``old``, whose tasks stay with it."""
+    versioning = {"enabled": True, "build_id": "old", "tasks": "pinned"}
+    return {**agent_config(url), "temporal": {"versioning": versioning}}
+
+
+async def builds_of(stack: Stack, task_id: str) -> list[str]:
+    """The version of each step of the task."""
+    told = await stack.temporal("workflow", "show", "-w", task_id, "--output", "json")
+    steps = (
+        each["workflowTaskCompletedEventAttributes"]
+        for each in json.loads(told)["events"]
+        if each["eventType"] == "EVENT_TYPE_WORKFLOW_TASK_COMPLETED"
+    )
+    return [each["deploymentVersion"]["buildId"] for each in steps]
+
+
+async def submit(api: httpx.AsyncClient, wait: int, **payload: Any) -> dict[str, Any]:
+    """Submit a task; its status, at its end or after so many seconds."""
+    response = await api.post(
+        "/orchestrate",
+        json={"pattern": "work", "payload": payload},
+        headers={"Prefer": f"wait={wait}"} if wait else {},
+    )
+    return dict(response.json())
+
+
+async def test_tasks_stay_with_their_version_and_new_ones_go_to_the_current(
+    tmp_path: Path,
+) -> None:
+    """A version is current by itself where it is the first; operators choose every later one."""
+    held = Agent(decide=lambda call: Reply(hang=bool((call.body or {}).get("hold"))))
+    async with held as agent, running(tmp_path, versioned(agent.url)) as stack:
+        stack.environment = {"ORCHESTRATOR_TEMPORAL__VERSIONING__BUILD_ID": "new"}
+        async with stack.client() as api, stack.joined("worker", free_port()):
+            running_task = await submit(api, 0, hold=True)
+
+            async def known() -> bool:
+                return "new" in await stack.temporal(
+                    "worker", "deployment", "describe", "--name", "orchestrator"
+                )
+
+            await eventually(known, 60, "both versions")
+            await eventually(lambda: agent_called(agent), 60, "the call that is held")
+            before = await submit(api, 60)
+            await stack.temporal(
+                *("worker", "deployment", "set-current-version", *DEPLOYMENT),
+                *("--build-id", "new", "--yes", "--ignore-missing-task-queues"),
+            )
+
+            async def by_new() -> bool:
+                found = await submit(api, 60)
+                return "new" in await builds_of(stack, found["task_id"])
+
+            await eventually(by_new, 60, "a task of the new version")
+            agent.release()
+
+            async def completed() -> bool:
+                found = (await api.get(f"/status/{running_task['task_id']}")).json()
+                return bool(found["status"] == "completed")
+
+            await eventually(completed, 60, "the end of the old version's task")
+            assert {"old"} == set(await builds_of(stack, before["task_id"]))
+            assert {"old"} == set(await builds_of(stack, running_task["task_id"]))
+
+
+async def agent_called(agent: Agent) -> bool:
+    """Whether a call has come."""
+    return bool(agent.work())
