@@ -1,10 +1,10 @@
-"""Worker Versioning: two versions of the product at once, and Temporal's own commands between them."""
+"""Worker Versioning: two versions of the product at once, and Temporal's own commands."""
 
 import json
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.support.agents import Agent, Reply
@@ -32,14 +32,13 @@ async def builds_of(stack: Stack, task_id: str) -> list[str]:
     return [each["deploymentVersion"]["buildId"] for each in steps]
 
 
-async def submit(api: httpx.AsyncClient, wait: int, **payload: Any) -> dict[str, Any]:
-    """Submit a task; its status, at its end or after so many seconds."""
-    response = await api.post(
-        "/orchestrate",
-        json={"pattern": "work", "payload": payload},
-        headers={"Prefer": f"wait={wait}"} if wait else {},
+async def started_by_hand(stack: Stack, task_id: str) -> list[str]:
+    """The versions of a task that no API starts."""
+    await stack.temporal(
+        *("workflow", "execute", "--type", "OrchestrateTask", "--task-queue", "orchestrator"),
+        *("--workflow-id", task_id, "--input", '{"pattern": "work", "payload": {}}'),
     )
-    return dict(response.json())
+    return await builds_of(stack, task_id)
 
 
 async def test_tasks_stay_with_their_version_and_new_ones_go_to_the_current(
@@ -50,37 +49,31 @@ async def test_tasks_stay_with_their_version_and_new_ones_go_to_the_current(
     async with held as agent, running(tmp_path, versioned(agent.url)) as stack:
         stack.environment = {"ORCHESTRATOR_TEMPORAL__VERSIONING__BUILD_ID": "new"}
         async with stack.client() as api, stack.joined("worker", free_port()):
-            running_task = await submit(api, 0, hold=True)
+            body = {"pattern": "work", "payload": {"hold": True}}
+            task_id = (await api.post("/orchestrate", json=body)).json()["task_id"]
 
             async def known() -> bool:
-                return "new" in await stack.temporal(
-                    "worker", "deployment", "describe", "--name", "orchestrator"
-                )
+                described = ("worker", "deployment", "describe", "--name", "orchestrator")
+                return "new" in await stack.temporal(*described) and bool(agent.work())
 
-            await eventually(known, 60, "both versions")
-            await eventually(lambda: agent_called(agent), 60, "the call that is held")
-            before = await submit(api, 60)
+            await eventually(known, 60, "both versions, and the call that is held")
+            assert {"old"} == set(await started_by_hand(stack, "before"))
             await stack.temporal(
                 *("worker", "deployment", "set-current-version", *DEPLOYMENT),
                 *("--build-id", "new", "--yes", "--ignore-missing-task-queues"),
             )
 
             async def by_new() -> bool:
-                found = await submit(api, 60)
-                return "new" in await builds_of(stack, found["task_id"])
+                number = next(numbers)
+                return "new" in await started_by_hand(stack, f"after-{number}")
 
+            numbers = count()
             await eventually(by_new, 60, "a task of the new version")
             agent.release()
 
             async def completed() -> bool:
-                found = (await api.get(f"/status/{running_task['task_id']}")).json()
+                found = (await api.get(f"/status/{task_id}")).json()
                 return bool(found["status"] == "completed")
 
             await eventually(completed, 60, "the end of the old version's task")
-            assert {"old"} == set(await builds_of(stack, before["task_id"]))
-            assert {"old"} == set(await builds_of(stack, running_task["task_id"]))
-
-
-async def agent_called(agent: Agent) -> bool:
-    """Whether a call has come."""
-    return bool(agent.work())
+            assert {"old"} == set(await builds_of(stack, task_id))

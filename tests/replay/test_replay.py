@@ -17,7 +17,7 @@ from workflows.hosting import WORKFLOWS
 
 HISTORIES = sorted(FOLDER.glob("*.json"))
 EARLIER = sorted(FOLDER.glob("*/*.json"))
-"""Of released versions, and of courses that are gone: nobody records them again, or may change them."""
+"""Of released versions, and of courses that are gone: nobody changes or records them again."""
 ALL = (*HISTORIES, *EARLIER)
 RUNNERS = {"sandboxed": SandboxedWorkflowRunner, "unsandboxed": UnsandboxedWorkflowRunner}
 
