@@ -1,6 +1,7 @@
 """A configuration that changes under running processes: taken over, or refused, without a stop."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.agents import Agent, Reply
-from tests.support.stack import BIN, Stack, agent_config, eventually, running
+from tests.support.stack import BIN, Stack, agent_config, eventually, free_port, running
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 
@@ -98,6 +99,34 @@ async def test_agents_come_and_go(stack: Stack, api: httpx.AsyncClient, agent: A
     assert (400, "completed") == (unknown.status_code, completed["status"])
     assert ("completed", 1) == (kept["status"], kept["attempts"])
     await heard(stack, "agent_worker_retires", 1)
+
+
+async def test_an_api_that_drains_takes_requests_and_says_no_to_probes(stack: Stack) -> None:
+    """So that whatever spreads the requests can notice before it is gone."""
+    port = free_port()
+    stack.environment = {"ORCHESTRATOR_AGENT__DRAIN": "8"}
+    async with (
+        stack.joined("api", port) as process,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=70) as api,
+    ):
+
+        async def state() -> str:
+            with contextlib.suppress(httpx.TransportError):
+                return str((await api.get("/health")).json()["status"])
+            return ""
+
+        async def ready() -> bool:
+            return await state() in {"healthy", "degraded"}
+
+        async def draining() -> bool:
+            return await state() == "stopping"
+
+        await eventually(ready, 60, "the API")
+        process.terminate()
+        await eventually(draining, 5, "the drain")
+        body = {"pattern": "work", "payload": {}}
+        assert 202 == (await api.post("/orchestrate", json=body)).status_code
+    assert 0 == process.returncode
 
 
 async def test_a_changed_file_is_taken_over_without_a_signal(stack: Stack) -> None:

@@ -56,7 +56,7 @@ class Client:
 async def test_a_stream_ends_with_its_client_or_the_process(
     why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until then it is kept alive by comments; then it is closed."""
+    """Until then it is kept alive by comments; then it is closed, with a hint to come back."""
     monkeypatch.setattr(events, "KEEP_ALIVE_SECONDS", 0.02)
     stream, client, stopping = Silent(), Client(), asyncio.Event()
     answering = asyncio.create_task(
@@ -72,3 +72,5 @@ async def test_a_stream_ends_with_its_client_or_the_process(
         await answering
     assert 1 == stream.closed
     assert client.has_ended
+    goodbye = b": this process stops; connect again\nretry: 1000\n\n"
+    assert client.heard.endswith(goodbye) == (why == "process")
