@@ -27,6 +27,7 @@ from orchestrator.cli import (
     listen_options,
     plain_errors,
 )
+from orchestrator.config import AgentIdentity
 from orchestrator.errors import StartupError
 from orchestrator.live_settings import LiveSettings
 from orchestrator.messaging.ingest import ingest
@@ -107,6 +108,8 @@ async def serve(live: LiveSettings) -> None:
                     timeout_graceful_shutdown=math.ceil(settings.temporal.shutdown_grace),
                 )
             )
+            # Until now who comes is refused, and asks another process instead of waiting for this.
+            open_up(listener, settings.agent)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             settle()
             log.info("api_ready", url=f"http://{settings.agent.host}:{settings.agent.port}")
@@ -142,16 +145,44 @@ class Server(uvicorn.Server):
 
 
 def listen(host: str, port: int, what: str = "The API") -> socket.socket:
-    """A listening socket.
+    """A socket that has the port, and takes no connections yet.
 
     Raises:
         StartupError: the port is taken, or the host is not one of this machine.
     """
+    listener = socket.socket(_family(host, port, what), socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        if listener.family is socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
     except OSError as error:
-        raise StartupError(
-            f"{what} cannot listen on {host}:{port}: {error.strerror}; free the port, or choose "
-            "another by --port"
-        ) from None
+        listener.close()
+        raise _cannot_listen(host, port, what, error) from None
+    return listener
+
+
+def open_up(listener: socket.socket, agent: AgentIdentity) -> None:
+    """Take connections from now on.
+
+    Raises:
+        StartupError: another process was faster.
+    """
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise _cannot_listen(agent.host, agent.port, "The API", error) from None
+
+
+def _family(host: str, port: int, what: str) -> socket.AddressFamily:
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    except OSError as error:
+        raise _cannot_listen(host, port, what, error) from None
+
+
+def _cannot_listen(host: str, port: int, what: str, error: OSError) -> StartupError:
+    return StartupError(
+        f"{what} cannot listen on {host}:{port}: {error.strerror}; free the port, or choose "
+        "another by --port"
+    )

@@ -253,7 +253,9 @@ async def roll(
         *(each.url for each in parts if isinstance(each, Joined) and each.kind == "api"),
     ]
     timeout = aiohttp.ClientTimeout(total=RETRY_FOR_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    # Those that wait at one API must not keep others from the next.
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         caller, tasks = Caller(urls, session, found), set[asyncio.Task[None]]()
         rolling = asyncio.create_task(_restart_all(parts, found, began + seconds))
         for number in count():
