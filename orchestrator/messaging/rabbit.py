@@ -2,8 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aio_pika
@@ -26,6 +26,12 @@ CONFIRM_SECONDS = 5.0
 """How long a confirmation may take, beyond which the broker counts as lost."""
 HEARTBEAT_SECONDS = 10
 ANSWER_TYPE = "application/json"
+CAREFUL_SECONDS = 2.0
+"""After a lost session, messages are taken one at a time for so long: one of them may be its cause.
+
+A message that the client cannot decode ends the connection, and each message that was handed out
+with it counts as delivered once more, so that they would become dead letters together.
+"""
 NOT_SETTLED_SECONDS = 2.0
 """A message that could be neither settled nor buried goes back to the broker after so long."""
 _MAX_HEADER_CHARACTERS = 1000
@@ -116,6 +122,7 @@ class RabbitIngest:
     def __init__(self, settings: MessageQueue, take: Take) -> None:
         self._settings = settings
         self._take = take
+        self._careful = False
 
     async def run(self) -> None:
         """Take tasks until cancelled, through whatever the broker does."""
@@ -125,9 +132,9 @@ class RabbitIngest:
         async with rabbit_connection(self._settings, "orchestrator ingest") as connection:
             lost, in_hand = asyncio.Event(), set[asyncio.Task[None]]()
             try:
-                await self._open(connection, lost, in_hand)
+                widen = await self._open(connection, lost, in_hand)
                 opened()
-                await lost.wait()
+                await self._hold(lost, widen)
                 raise BrokerUnavailable("RabbitMQ has ended the connection or the consumer")
             finally:
                 # What it held RabbitMQ hands out again: nobody else may go on with it.
@@ -136,16 +143,30 @@ class RabbitIngest:
                     each.cancel()
                 await asyncio.gather(*in_hand, return_exceptions=True)
 
+    async def _hold(self, lost: asyncio.Event, widen: Callable[[], Awaitable[None]]) -> None:
+        """Wait for the end of the session, at first with one message at a time where it is wise."""
+        if self._careful:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CAREFUL_SECONDS):
+                    await lost.wait()
+            if not lost.is_set():
+                await widen()
+        self._careful = True
+        await lost.wait()
+
     async def _open(
         self, connection: AbstractConnection, lost: asyncio.Event, in_hand: set[asyncio.Task[None]]
-    ) -> None:
-        """Begin to take messages; their work is ``in_hand`` until they are settled."""
+    ) -> Callable[[], Awaitable[None]]:
+        """Begin to take messages; their work is ``in_hand`` until they are settled.
+
+        Returns what has as many messages handed out as are wanted.
+        """
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 reading = await connection.channel(publisher_confirms=False)
                 writing = await connection.channel(on_return_raises=True)
                 await declare_queues(writing, self._settings)
-                await self._consume(reading, writing, lost, in_hand)
+                return await self._consume(reading, writing, lost, in_hand)
         except CONNECTION_EXCEPTIONS as error:
             raise unavailable(error, self._settings.queue) from None
 
@@ -155,7 +176,7 @@ class RabbitIngest:
         writing: AbstractChannel,
         lost: asyncio.Event,
         in_hand: set[asyncio.Task[None]],
-    ) -> None:
+    ) -> Callable[[], Awaitable[None]]:
         def over(*_: object) -> None:
             lost.set()
 
@@ -168,11 +189,23 @@ class RabbitIngest:
         reading.close_callbacks.add(over)
         # An error of one publication closes its channel, and the dead letters need it.
         writing.close_callbacks.add(over)
-        await reading.set_qos(prefetch_count=self._settings.prefetch)
+        await reading.set_qos(prefetch_count=1 if self._careful else self._settings.prefetch)
         queue = await reading.get_queue(self._settings.queue)
         underlay = await reading.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(over)
-        await queue.consume(begin)
+        tag = await queue.consume(begin)
+
+        async def widen() -> None:
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await queue.cancel(tag)
+                    # It holds for consumers that come after it.
+                    await reading.set_qos(prefetch_count=self._settings.prefetch)
+                    await queue.consume(begin)
+            except CONNECTION_EXCEPTIONS as error:
+                raise unavailable(error, self._settings.queue) from None
+
+        return widen
 
     async def _settle(self, incoming: AbstractIncomingMessage, writing: AbstractChannel) -> None:
         """One message, from here to its acknowledgement."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
+import pamqp.encode
 import pytest
 import pytest_asyncio
 from aio_pika.abc import AbstractChannel
@@ -14,6 +15,9 @@ from tests.support.rabbit import RabbitServer, rabbit_server, send
 from tests.support.stack import eventually
 
 pytestmark = pytest.mark.e2e
+
+LIMIT = 5
+"""More often than that no message is handed out."""
 
 
 class Slow:
@@ -42,7 +46,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
 @pytest.fixture
 def settings(broker: RabbitServer) -> MessageQueue:
     """Where tasks are taken from."""
-    given = {"type": "rabbitmq", "host": "127.0.0.1", "port": broker.port}
+    given = {"type": "rabbitmq", "host": "127.0.0.1", "port": broker.port, "delivery_limit": LIMIT}
     return MessageQueue.model_validate(given, strict=False)
 
 
@@ -99,3 +103,40 @@ async def test_what_a_lost_session_held_is_left_to_the_next(
 
     await eventually(cut_off, what="a message that was let go")
     assert ([b"held"], False) == (slow.cut_off, ingest.done())
+
+
+async def test_a_message_that_cannot_be_decoded_takes_no_other_with_it(
+    channel: AbstractChannel,
+    settings: MessageQueue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ends every connection that gets it, and alone becomes a dead letter."""
+    await (await channel.get_queue(settings.queue)).purge()
+    taken = set[str]()
+
+    async def take(message: Message) -> None:
+        taken.add(message.id)
+
+    names = {str(number) for number in range(5)}
+    with monkeypatch.context() as patched:
+        real = pamqp.encode.METHODS["shortstr"]
+        odd = b"\x01\xff"
+        methods = {"shortstr": lambda text: odd if text == "odd" else real(text)}
+        patched.setattr(pamqp.encode, "METHODS", pamqp.encode.METHODS | methods)
+        for name in ("odd", *sorted(names)):
+            await send(channel, settings.queue, b"{}", message_id=name)
+    running = asyncio.create_task(RabbitIngest(settings, take).run())
+
+    async def all_taken() -> bool:
+        return taken == names
+
+    async def buried() -> bool:
+        dead = await channel.declare_queue(settings.dead_letter_queue, passive=True)
+        return dead.declaration_result.message_count == 1
+
+    try:
+        await eventually(all_taken, 90, "the others")
+        await eventually(buried, 30, "the dead letter")
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
