@@ -5,6 +5,7 @@ Rows are those of the fault matrix in docs/chaos.md. A fault that could not be h
 
 import asyncio
 import contextlib
+import json
 import os
 import resource
 import signal
@@ -29,6 +30,7 @@ IN_FLIGHT_SECONDS = 10.0
 PAST_HEARTBEAT_SECONDS = 13.0
 DESCRIPTORS_LEFT = 2
 PIECE_BYTES = 64 * 1024
+RELOADED = '"config_reloaded"'
 CLOCK_JUMPS = ("+120", "-120", "+0")
 
 
@@ -265,6 +267,25 @@ async def _tripped(stage: Stage, random: Random) -> None:
     await _ordered(stage, "reset")
 
 
+async def _reconfigured(stage: Stage, random: Random) -> None:
+    """An operator changes the configuration of running processes, and takes it back."""
+    path, log = stage.stack.config_path, stage.stack.output
+    good, reloads = path.read_text(), log.read_text().count(RELOADED)
+    changed = json.loads(good)
+    changed["agents"]["metered"]["rate_limit"]["burst"] = random.randint(1, 5)
+    try:
+        path.write_text(json.dumps(changed, indent=1))
+
+        async def taken_over() -> bool:
+            return log.read_text().count(RELOADED) > reloads
+
+        await eventually(taken_over, 60, "a new configuration")
+    except AssertionError:
+        raise NotFired("nobody took it over within a minute") from None
+    finally:
+        path.write_text(good)
+
+
 async def _ordered(stage: Stage, order: str) -> None:
     """Repeated until it is carried out: an agent must not stay drained."""
     async with httpx.AsyncClient(base_url=stage.stack.url, timeout=30) as api:
@@ -305,6 +326,7 @@ FAULTS = (
     Fault("27", "second pair cut off from the engine", SURROUNDINGS, _cut_off, short=True),
     Fault("27", "connections to the engine reset", SURROUNDINGS, _link_reset),
     Fault("27", "slow connections to the engine", SURROUNDINGS, _link_slow),
+    Fault("operator", "configuration changed", SURROUNDINGS, _reconfigured),
     Fault("operator", "agent drained and resumed", SURROUNDINGS, _drained, short=True),
     Fault("operator", "breakers tripped and reset", SURROUNDINGS, _tripped),
 )

@@ -2,6 +2,8 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +34,10 @@ class Item:
     task_id: str | None = None
     redriven: int = 0
     """Orders to run it again that were sent, whether or not they were answered."""
+    epoch: int = 0
+    """Readings that began in an earlier one do not count."""
+    in_doubt: bool = False
+    """An order to run it again is under way: it may be as it was, or anew."""
     discarded: bool = False
     final: dict[str, Any] | None = None
     finals: int = 0
@@ -88,15 +94,15 @@ class Ledger:
             self.violate("I1", f"{task_id} was given to tasks {other} and {item.number}")
         item.task_id = task_id
 
-    def seen(self, item: Item, status: dict[str, Any], redriven: int) -> None:
+    def seen(self, item: Item, status: dict[str, Any], epoch: int) -> None:
         """The product has said how a task is.
 
         Args:
             item: the task.
             status: as GET /status shows it.
-            redriven: how often it had been redriven when that was asked.
+            epoch: of the task when that was asked.
         """
-        if redriven != item.redriven:
+        if epoch != item.epoch or item.in_doubt:
             return
         if status["status"] in FINAL:
             item.finals += 1
@@ -107,10 +113,17 @@ class Ledger:
         if was != now:
             self.violate("I2", f"{item.task_id} was {_short(was)}, and then {_short(now)}")
 
-    def redrive(self, item: Item) -> None:
-        """It is to be run again, so that what it was does not bind."""
+    @contextmanager
+    def redriving(self, item: Item) -> Iterator[None]:
+        """It is run again, so that what it was does not bind; meanwhile it may be either."""
         item.redriven += 1
-        item.final = None
+        item.in_doubt = True
+        try:
+            yield
+        finally:
+            item.in_doubt = False
+            item.epoch += 1
+            item.final = None
 
     def open_items(self) -> list[Item]:
         """Those that were accepted, and whose end nobody has seen."""

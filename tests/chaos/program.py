@@ -141,14 +141,14 @@ class Client:
             return
         task_id = self.random.choice(letters)
         item = self.ledger.by_id.get(task_id)
-        if item is None or item.discarded:
+        if item is None or item.discarded or item.in_doubt:
             return
         if self.random.random() < 0.15:
             item.discarded = True
             await self.patient.ask("POST", f"/dead-letters/{task_id}/discard")
             return
-        self.ledger.redrive(item)
-        await self.patient.ask("POST", f"/dead-letters/{task_id}/redrive")
+        with self.ledger.redriving(item):
+            await self.patient.ask("POST", f"/dead-letters/{task_id}/redrive")
 
     async def batch(self) -> None:
         """Hand many in at once."""

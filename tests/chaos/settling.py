@@ -86,13 +86,13 @@ async def _each(items: Iterable[Any], work: Callable[[Any], Awaitable[None]]) ->
 
 async def look(patient: Patient, ledger: Ledger, item: Item) -> dict[str, Any] | None:
     """Read a task's status and compare it to what was seen before; None if it is not known."""
-    redriven = item.redriven
+    epoch = item.epoch
     answer = await patient.ask("GET", f"/status/{item.task_id}")
     if answer.status_code != HTTPStatus.OK:
         ledger.violate("I1", f"{item.task_id} was accepted, and then {answer.text[:200]}")
         return None
     status = dict(answer.json())
-    ledger.seen(item, status, redriven)
+    ledger.seen(item, status, epoch)
     return status
 
 
