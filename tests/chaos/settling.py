@@ -183,7 +183,12 @@ async def _letters(ledger: Ledger, patient: Patient, found: Settled) -> list[str
     """Those that a status names and the list does not have, or the other way round."""
     listed = await _pages(patient, "/dead-letters", "dead_letters")
     found.dead_letters = {each["task_id"] for each in listed}
-    named = {task_id for task_id, each in found.statuses.items() if each.get("dead_letter")}
+    # The status of a task that was given up goes on saying that it was one.
+    named = {
+        task_id
+        for task_id, each in found.statuses.items()
+        if each.get("dead_letter") and not ledger.by_id[task_id].discarded
+    }
     return sorted(named ^ found.dead_letters)
 
 
