@@ -48,10 +48,10 @@ from orchestrator.messaging.outbox import Outbox, by_workflow
 from orchestrator.messaging.publishers import publisher_of
 from orchestrator.parts import (
     Shared,
+    agent_transport,
     close_all,
     completion_urls,
     grace_of,
-    http_transport,
     in_background,
     interceptors,
     metrics_server,
@@ -66,7 +66,7 @@ from orchestrator.shared_limits import SharedBuckets
 from orchestrator.telemetry import logging
 from orchestrator.telemetry.logging import get_logger
 from orchestrator.telemetry.tracing import tracing
-from orchestrator.transports.http import HttpTransport
+from orchestrator.transports import Transport
 from orchestrator.transports.webhooks import Webhooks
 from workflows.hosting import workflow_worker
 
@@ -120,7 +120,7 @@ async def _work(live: LiveSettings, stop: asyncio.Event, spans: "Spans | None") 
             interceptors(spans),
             converter=converter_of(settings),
         )
-        transport = http_transport(settings, spans)
+        transport = agent_transport(settings, spans)
         pools = Pools.of(settings)
         headers, limits, shared = (
             secret_headers(settings),
@@ -226,7 +226,7 @@ class _Parts:
 def general_activities(
     client: Client,
     settings: Settings,
-    transport: HttpTransport,
+    transport: Transport,
     headers: Mapping[str, Mapping[str, str]],
 ) -> list[Callable[..., Any]]:
     """The activities of no agent: health checks, joins, redriving, starting callbacks."""

@@ -9,6 +9,7 @@ from datetime import timedelta
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from orchestrator.endpoints import joined
 from orchestrator.fleet.records import (
     HealthChange,
     HealthChanges,
@@ -28,7 +29,7 @@ JITTER = 0.1
 _FIRST_SPREAD_SECONDS = 0.2
 
 Probe = Callable[[str, float, Collection[int]], Awaitable[str | None]]
-"""GETs a URL within so many seconds; None when its status is well, else what is wrong."""
+"""Asks at an address within so many seconds; None when it is well, else what is wrong."""
 
 
 @dataclass
@@ -146,7 +147,7 @@ class HealthWatcher:
 
     async def _problem(self, url: str, check: HealthCheckSpec) -> str | None:
         try:
-            return await self._probe(url + check.path, check.timeout, check.expected)
+            return await self._probe(joined(url, check.path), check.timeout, check.expected)
         except Exception as error:  # noqa: BLE001 - one broken check must not end all others
             return f"the check itself failed: {type(error).__name__}"
 

@@ -14,7 +14,7 @@ from api.callers import by, caller_of
 from api.dependencies import Services, ServicesDependency
 from api.requests import AnyModel, json_object, validated
 from api.tasks import document
-from orchestrator.config import Url
+from orchestrator.config import AgentUrl
 from orchestrator.errors import OrderRefused
 from orchestrator.fleet.records import AgentRecord, InstanceChange, InstanceOrder, LimitOrder
 from orchestrator.fleet.state import EVENTS_KEPT, unknown_agent
@@ -67,14 +67,14 @@ class Limits(Reason):
 class NewInstance(Reason):
     """An instance to be added."""
 
-    url: Url = Field(max_length=2000)
+    url: AgentUrl = Field(max_length=2000)
     weight: WholeNumber | None = Field(default=None, ge=1, le=1000)
 
 
 class OldInstance(Reason):
     """An instance to be removed."""
 
-    url: Url | None = Field(default=None, max_length=2000)
+    url: AgentUrl | None = Field(default=None, max_length=2000)
 
 
 @router.get(
@@ -243,7 +243,7 @@ async def remove_instance(
     name: AgentName,
     request: Request,
     services: ServicesDependency,
-    url: Annotated[Url | None, Query(max_length=2000)] = None,
+    url: Annotated[AgentUrl | None, Query(max_length=2000)] = None,
 ) -> Response:
     """Remove an instance, named by ``url`` in the query or in the body.
 

@@ -38,10 +38,10 @@ from orchestrator.messaging.publishers import publisher_of
 from orchestrator.models import BlockedBy, LimitMode
 from orchestrator.parts import (
     Shared,
+    agent_transport,
     close_all,
     completion_urls,
     grace_of,
-    http_transport,
     in_background,
     interceptors,
     secret_headers,
@@ -79,7 +79,7 @@ async def open_services(
         settings.temporal, name, exposition, interceptors(spans), converter=converter_of(settings)
     )
     timeout = settings.temporal.rpc_timeout
-    transport = http_transport(settings, spans)
+    transport = agent_transport(settings, spans)
     pools, resolver = Pools.of(settings), PlanResolver(Routes(settings))
     completions, publisher = completion_urls(settings), publisher_of(settings)
     outbox = Outbox(publisher, by_workflow(client, timeout))

@@ -24,7 +24,7 @@ from orchestrator.config import Settings
 from orchestrator.engine.connect import connect
 from orchestrator.engine.tasks import Tasks
 from orchestrator.models import Task
-from orchestrator.parts import http_transport
+from orchestrator.parts import agent_transport
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import Routes
 from workflows.hosting import workflow_worker
@@ -56,7 +56,7 @@ async def many(number: int, call: Callable[[], Awaitable[object]]) -> None:
 async def serve(settings: Settings) -> None:
     """Carry out orders until stdin closes, with the workers of an API process beside."""
     client = await connect(settings.temporal, "bare")
-    transport = http_transport(settings)
+    transport = agent_transport(settings)
     calls = AgentCalls(Pools.of(settings), transport, {})
     worker = workflow_worker(client, calls, PlanResolver(Routes(settings)), timedelta())
     start = starting(client, settings)

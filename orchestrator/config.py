@@ -4,9 +4,10 @@ Times are seconds, sizes are bytes. Unknown keys are errors.
 """
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -15,10 +16,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     model_validator,
 )
 
+from orchestrator import endpoints
 from orchestrator.addresses import Allowed
 from orchestrator.encryption_keys import EncryptionKey
 from orchestrator.models import (
@@ -53,26 +56,29 @@ DAY_SECONDS = 86_400.0
 
 
 def _http_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not endpoints.is_http(text):
         raise ValueError("an http:// or https:// URL with a host")
-    if parts.username or parts.password:
-        raise ValueError("a URL without user and password; send credentials by the agent's headers")
-    if parts.query or parts.fragment:
-        raise ValueError("a URL without query and fragment")
-    if re.search(r"[\s\x00-\x1f\x7f]", text):
-        raise ValueError("a URL without spaces")
-    _ = parts.port  # raises ValueError when it is not a number from 0 to 65535
-    return text.rstrip("/")
+    return endpoints.checked(text).rstrip("/")
+
+
+def _agent_url(text: str) -> str:
+    return endpoints.checked(text).rstrip("/")
+
+
+def _configured_url(text: str) -> str:
+    return endpoints.checked(text, login=True).rstrip("/")
 
 
 def _endpoint(text: str) -> str:
     if text.startswith("/") and not text.startswith("//") and not re.search(r"[\s#]", text):
         return text
     if "://" in text:
-        _http_url(text)
-        return text  # with its last slash, which means something to the agent
-    raise ValueError("a path on the agent's instances such as /ingest, or a whole http(s) URL")
+        # With its last slash, which means something to the agent.
+        return endpoints.checked(text, login=True)
+    raise ValueError(
+        "a path on the agent's instances such as /ingest, or a whole URL: http(s)://host/path, "
+        "amqp(s)://host/queue"
+    )
 
 
 def _redis_url(url: SecretStr | None) -> SecretStr | None:
@@ -115,6 +121,9 @@ def _origin(text: str) -> str:
 
 TaskBytes = Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)]
 Url = Annotated[str, AfterValidator(_http_url)]
+AgentUrl = Annotated[str, AfterValidator(_agent_url)]
+"""Of an agent's instance, by whichever transport; user and password are for the file alone."""
+ConfiguredUrl = Annotated[str, AfterValidator(_configured_url)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
@@ -210,7 +219,7 @@ class Temporal(Section):
 class Instance(Section):
     """One address that serves an agent."""
 
-    url: Url
+    url: ConfiguredUrl
     weight: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
@@ -276,6 +285,9 @@ class Rule(Section):
     answer_timeout: Seconds | None = None
     progress_timeout: Seconds | None = None
     poll_interval: Seconds = 5.0
+
+
+Endpointed = TypeVar("Endpointed", Rule, Agent)
 
 
 class LoadBalancing(Section):
@@ -634,13 +646,52 @@ class Settings(Section):
     payloads: Payloads = Payloads()
     logging: Logging = Logging()
 
+    _logins: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _keep_logins_apart(self) -> Self:
+        """Take users and passwords out of agents' addresses, which travel and are shown."""
+        rules = tuple(self._without_login(rule) for rule in self.routing_rules)
+        object.__setattr__(self, "routing_rules", rules)
+        agents = {name: self._without_logins(agent) for name, agent in self.agents.items()}
+        object.__setattr__(self, "agents", agents)
+        return self
+
+    def _without_logins(self, agent: Agent) -> Agent:
+        urls = [self._apart(each.url) for each in agent.instances]
+        if urls == [each.url for each in agent.instances]:
+            return self._without_login(agent)
+        instances = tuple(
+            each.model_copy(update={"url": url})
+            for each, url in zip(agent.instances, urls, strict=True)
+        )
+        return self._without_login(agent.model_copy(update={"instances": instances}))
+
+    def _without_login(self, of: Endpointed) -> Endpointed:
+        endpoint = self._apart(of.endpoint)
+        return of if endpoint == of.endpoint else of.model_copy(update={"endpoint": endpoint})
+
+    def _apart(self, url: str) -> str:
+        if "@" not in url or "://" not in url:
+            return url
+        url, login = endpoints.split_login(url)
+        if login is not None:
+            self._logins[endpoints.origin(url)] = SecretStr(login)
+        return url
+
+    @property
+    def logins(self) -> Mapping[str, SecretStr]:
+        """``user:password`` by the instance in whose address they were, as they stand in a URL."""
+        return self._logins
+
     @model_validator(mode="after")
     def _agents_of_rules(self) -> Self:
         """Give an agent that names no instances those of its rules, one for each origin."""
         origins: dict[str, dict[str, None]] = {}
         for rule in self.routing_rules:
             if "://" in rule.endpoint:
-                origins.setdefault(rule.target_agent, {})[origin(rule.endpoint)] = None
+                url = endpoints.origin(rule.endpoint)
+                origins.setdefault(rule.target_agent, {})[url] = None
         agents = dict(self.agents)
         for name, urls in origins.items():
             agent = agents.get(name, Agent())
@@ -684,9 +735,3 @@ class Settings(Section):
             burst=own.burst or general.burst_size,
             mode=own.mode or general.mode,
         )
-
-
-def origin(url: str) -> str:
-    """Scheme, host and port of a URL: ``http://host:8001/ingest`` is ``http://host:8001``."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"

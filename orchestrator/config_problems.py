@@ -11,12 +11,15 @@ from pydantic import BaseModel, SecretStr
 from pydantic_core import ErrorDetails
 
 from orchestrator.config import TASK_BYTES, Settings
+from orchestrator.endpoints import is_http
 from orchestrator.errors import ConfigurationProblem
+from orchestrator.models import Completion
 from orchestrator.routing import kind_of, pattern_problem
 
 KeyPath = tuple[str | int, ...]
 
-_PASSWORD = re.compile(r"(?<=//)[^/@\s]*@")
+# Up to the last @: what is wrong may be a password with characters that belong to URLs.
+_PASSWORD = re.compile(r"(?<=//)\S*@")
 
 
 def dotted(key: KeyPath) -> str:
@@ -159,6 +162,12 @@ def contradictions(
                 f"found '{rule.target_agent}', which has no instances; allowed: one of agents "
                 f"({', '.join(settings.agents) or 'none'}), or an endpoint that is a whole URL",
             )
+        if rule.completion is Completion.POLL and _behind_queue(settings, rule.target_agent):
+            yield ConfigurationProblem(
+                where((*at, "completion")),
+                f"found 'poll'; allowed: callback, none (a queue of '{rule.target_agent}' has no "
+                "Location to look at)",
+            )
         for name in rule.fallback_agents:
             if name not in settings.agents:
                 yield ConfigurationProblem(
@@ -189,3 +198,8 @@ def _too_large(
                 where(("limits", name)),
                 f"found {value}; allowed: at most {TASK_BYTES}, or more with payloads.storage",
             )
+
+
+def _behind_queue(settings: Settings, agent: str) -> bool:
+    known = settings.agents.get(agent)
+    return known is not None and not all(is_http(each.url) for each in known.instances)

@@ -25,7 +25,7 @@ from orchestrator.models import Completion
 from orchestrator.resilience.pool import Pools
 from orchestrator.telemetry.exposition import Exposition, serving
 from orchestrator.telemetry.logging import get_logger
-from orchestrator.transports.http import HttpTransport
+from orchestrator.transports.by_scheme import AgentTransport, ByScheme
 
 if TYPE_CHECKING:
     from orchestrator.telemetry.spans import Spans
@@ -40,13 +40,14 @@ _LARGE_BYTES = 128 * 1024
 log = get_logger(__name__)
 
 
-def http_transport(settings: Settings, spans: "Spans | None" = None) -> HttpTransport:
-    """The process's one pooled HTTP client; its requests are spans, where those are wanted."""
+def agent_transport(settings: Settings, spans: "Spans | None" = None) -> AgentTransport:
+    """What the process calls agents by; its requests are spans, where those are wanted."""
+    transport = ByScheme(settings)
     if spans is None:
-        return HttpTransport(settings.limits.max_result_bytes)
+        return transport
     from orchestrator.transports.traced import TracedTransport  # noqa: PLC0415 - as the others
 
-    return TracedTransport(settings.limits.max_result_bytes, spans)
+    return TracedTransport(transport, spans)
 
 
 def interceptors(spans: "Spans | None") -> list[Interceptor]:
@@ -79,7 +80,7 @@ class Shared:
     pools: Pools
     fleet: FleetView
     headers: dict[str, dict[str, str]]
-    transport: HttpTransport
+    transport: AgentTransport
 
     def configure(self, settings: Settings) -> None:
         """Go by another configuration."""
@@ -87,7 +88,7 @@ class Shared:
         self.fleet.configure(fleet_config(settings))
         self.headers.clear()
         self.headers.update(secret_headers(settings))
-        self.transport.max_result_bytes = settings.limits.max_result_bytes
+        self.transport.configure(settings)
 
 
 def settle() -> None:

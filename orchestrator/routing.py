@@ -10,9 +10,9 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from orchestrator.config import ErrorRecovery, Instance, Match, Rule, Settings, origin
+from orchestrator.config import ErrorRecovery, Instance, Match, Rule, Settings
+from orchestrator.endpoints import origin, path_of
 from orchestrator.errors import UnknownPattern
 from orchestrator.models import (
     MAX_TIMEOUT_SECONDS,
@@ -228,7 +228,7 @@ def _endpoint(rule: Rule, agent: str, instances: Sequence[Instance]) -> str:
     base = origin(rule.endpoint)
     if agent == rule.target_agent and [each.url for each in instances] != [base]:
         return rule.endpoint
-    return urlsplit(rule.endpoint).path or "/"
+    return path_of(rule.endpoint)
 
 
 def led_by(plan: Plan, position: int) -> Plan:

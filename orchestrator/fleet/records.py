@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from orchestrator.config import Url
+from orchestrator.config import AgentUrl
 from orchestrator.models import Internal, LimitMode, Model
 from orchestrator.resilience.breaker_policy import BreakerState
 
@@ -90,7 +90,7 @@ class InstanceChange(Model):
     """
 
     agent: str
-    url: Url
+    url: AgentUrl
     weight: int | None = Field(default=None, ge=1, le=1000)
     reason: str = Field(default="", max_length=500)
     by: str = Field(default="", max_length=100)

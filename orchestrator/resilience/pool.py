@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from orchestrator.config import Settings, origin
+from orchestrator.config import Settings
+from orchestrator.endpoints import joined, origin
 from orchestrator.errors import (
     AgentOverloaded,
     AgentTimedOut,
@@ -158,7 +159,7 @@ class Pool:
         permit = member.breaker.try_acquire()
         if permit is None:
             raise self._why_none([member], [member])
-        url = endpoint if "://" in endpoint else member.url + endpoint
+        url = endpoint if "://" in endpoint else joined(member.url, endpoint)
         member.active += 1
         self._active += 1
         started = self._clock()

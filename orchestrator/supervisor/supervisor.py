@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from temporalio.exceptions import TemporalError
 
-from orchestrator.config import Settings, origin
+from orchestrator.config import Settings
 from orchestrator.engine import embedded
 from orchestrator.engine.connect import connect
 from orchestrator.engine.payloads import converter_of
@@ -282,7 +282,7 @@ async def _launch(part: Part) -> None:
 def uses_sample_agents(settings: Settings, port: int) -> bool:
     """Whether any instance of the configuration is at the sample agents' address."""
     return any(
-        urlsplit(origin(instance.url)).port == port
+        urlsplit(instance.url).port == port
         and urlsplit(instance.url).hostname in {"127.0.0.1", "localhost"}
         for agent in settings.agents.values()
         for instance in agent.instances

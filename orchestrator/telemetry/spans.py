@@ -30,6 +30,7 @@ from opentelemetry.trace import (
 from structlog.typing import EventDict, WrappedLogger
 
 from orchestrator import __version__
+from orchestrator.endpoints import AMQP_PORTS
 from orchestrator.traces import trace_id_of, traced
 
 FLUSH_MILLISECONDS = 5_000
@@ -37,6 +38,7 @@ SERVICE = "orchestration-agent"
 """Unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES name another."""
 
 _HEX = 16
+_PORTS = {"https": 443, **AMQP_PORTS}
 
 
 class _Ids(RandomIdGenerator):
@@ -195,7 +197,7 @@ def without_secrets(url: str) -> str:
 def server_of(url: str) -> dict[str, str | int]:
     """The attributes that name the server of a URL."""
     parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    port = parts.port or _PORTS.get(parts.scheme, 80)
     return {"server.address": parts.hostname or "", "server.port": port}
 
 

@@ -4,7 +4,7 @@ A transport sends one request and returns the agent's answer as decoded JSON, or
 CallError that says what went wrong and whether another attempt may help. It never retries.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,6 +45,16 @@ class Transport(Protocol):
 
         Raises:
             CallError: no usable answer.
+        """
+        ...
+
+    async def probe(self, url: str, timeout: float, expected: Collection[int] = ()) -> str | None:
+        """Ask whether the agent at an address is well; None if it is, else what is wrong.
+
+        Args:
+            url: the instance's address, with the path of its health check.
+            timeout: seconds that it may take.
+            expected: the statuses that are well, where the protocol has any.
         """
         ...
 

@@ -1,9 +1,7 @@
 """Agents over HTTP: POST the payload as JSON through one pooled session per process."""
 
 import asyncio
-import email.utils
 import io
-import re
 from collections.abc import Collection
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -12,10 +10,10 @@ import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
 from pydantic_core import to_json
 
+from orchestrator.config import Settings
 from orchestrator.errors import (
     AgentDisconnected,
     AgentFailed,
-    AgentOverloaded,
     AgentRejected,
     AgentTimedOut,
     AgentUnreachable,
@@ -25,9 +23,17 @@ from orchestrator.errors import (
 )
 from orchestrator.json_text import decode
 from orchestrator.transports import AgentRequest, AgentResponse
+from orchestrator.transports.outcomes import (
+    EXCERPT_CHARACTERS,
+    excerpt_of,
+    is_success,
+    kind_of_failure,
+    one_line,
+    reason_of,
+    retry_after_seconds,
+)
 
 USER_AGENT = "orchestration-agent"
-EXCERPT_CHARACTERS = 300
 # Below the 5 s after which uvicorn and Node close idle connections, so that we close first.
 KEEPALIVE_SECONDS = 4.0
 CONNECT_SECONDS = 10.0
@@ -35,13 +41,6 @@ _HEADER_BYTES = 32 * 1024
 _EXCERPT_BYTES = 4 * EXCERPT_CHARACTERS
 _EXCERPT_SECONDS = 1.0
 _LARGE_BODY_BYTES = 1024 * 1024
-_RETRYABLE_STATUSES = {408, 425}
-_TOO_MANY_REQUESTS = 429
-# Also what a terminal or a browser takes for control (C1, line separators, direction overrides),
-# and the halves of characters that stand for bytes outside UTF-8 in headers.
-_CONTROL_CHARACTERS = re.compile(
-    r"[\x00-\x20\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+"
-)
 
 
 class HttpTransport:
@@ -81,30 +80,30 @@ class HttpTransport:
                         location=response.headers.get("Location"),
                         retry_after=_retry_after(response),
                     )
-                if 200 <= response.status < 300:  # noqa: PLR2004 - the 2xx class
+                if is_success(response.status):
                     return AgentResponse(response.status, await self._json(who, response))
                 raise await _refusal(who, response)
         except aiohttp.ConnectionTimeoutError:
             reason = f"no connection within {CONNECT_SECONDS:g} s"
             raise AgentUnreachable(f"{who} is unreachable: {reason}") from None
         except aiohttp.ClientConnectorError as error:
-            raise AgentUnreachable(f"{who} is unreachable: {_reason(error)}") from None
+            raise AgentUnreachable(f"{who} is unreachable: {reason_of(error)}") from None
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             raise AgentRejected(f"{who} cannot be called: the URL is not valid") from None
         except ValueError as error:
             # A host name, a header or a payload that cannot be written.
-            raise AgentRejected(f"{who} cannot be called: {_reason(error)}") from None
+            raise AgentRejected(f"{who} cannot be called: {reason_of(error)}") from None
         except aiohttp.ClientResponseError as error:
             raise AgentFailed(
-                f"{who} answered with something that is not HTTP: {_one_line(error.message)}"
+                f"{who} answered with something that is not HTTP: {one_line(error.message)}"
             ) from None
         except (aiohttp.ClientError, ConnectionError) as error:
             if isinstance(error.__cause__, ContentEncodingError):
                 raise ReplyUnreadable(
-                    f"{who} answered with a content encoding that is broken: {_reason(error)}"
+                    f"{who} answered with a content encoding that is broken: {reason_of(error)}"
                 ) from None
             raise AgentDisconnected(
-                f"{who} broke the connection before its answer was complete: {_reason(error)}"
+                f"{who} broke the connection before its answer was complete: {reason_of(error)}"
             ) from None
 
     async def _json(self, who: str, response: aiohttp.ClientResponse) -> object:
@@ -124,10 +123,10 @@ class HttpTransport:
             return decode(body)
         except ValueError as error:
             raise ReplyUnreadable(
-                f"{who} answered {response.status} with {_one_line(response.content_type)} that is "
+                f"{who} answered {response.status} with {one_line(response.content_type)} that is "
                 f"not JSON: {error}",
                 status=response.status,
-                excerpt=_excerpt(bytes(body)),
+                excerpt=excerpt_of(bytes(body)),
             ) from None
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -158,12 +157,16 @@ class HttpTransport:
                 self._open_session().get(url, allow_redirects=False) as response,
             ):
                 status = response.status
-                well = status in expected if expected else 200 <= status < 300  # noqa: PLR2004 - 2xx
+                well = status in expected if expected else is_success(status)
                 return None if well else f"answered {status}"
         except TimeoutError:
             return f"no answer within {timeout:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return _reason(error)
+            return reason_of(error)
+
+    def configure(self, settings: Settings) -> None:
+        """Go by another configuration."""
+        self.max_result_bytes = settings.limits.max_result_bytes
 
     async def close(self) -> None:
         """Close the pooled connections."""
@@ -178,13 +181,8 @@ async def _refusal(who: str, response: aiohttp.ClientResponse) -> CallError:
     excerpt = await _beginning(response)
     message = f"{who} answered {status}"
     if response.reason:
-        message += f" {_one_line(response.reason)}"
-    kind: type[CallError] = AgentRejected
-    if status == _TOO_MANY_REQUESTS:
-        kind = AgentOverloaded
-    elif status in _RETRYABLE_STATUSES or status >= 500:  # noqa: PLR2004 - the 5xx class
-        kind = AgentFailed
-    return kind(
+        message += f" {one_line(response.reason)}"
+    return kind_of_failure(status)(
         message,
         status=status,
         excerpt=excerpt,
@@ -200,28 +198,9 @@ async def _beginning(response: aiohttp.ClientResponse) -> str | None:
     """What a refusal says, if it says it soon; its status counts even if its body never comes."""
     try:
         async with asyncio.timeout(_EXCERPT_SECONDS):
-            return _excerpt(await response.content.read(_EXCERPT_BYTES))
+            return excerpt_of(await response.content.read(_EXCERPT_BYTES))
     except (TimeoutError, aiohttp.ClientError, ConnectionError):
         return None
-
-
-def retry_after_seconds(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait by a Retry-After header: a number, or a date (RFC 9110, 10.2.3).
-
-    None when there is none, or it cannot be read.
-    """
-    if value is None:
-        return None
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
 
 
 def _body(request: AgentRequest) -> bytes | io.BytesIO | None:
@@ -234,16 +213,3 @@ def _body(request: AgentRequest) -> bytes | io.BytesIO | None:
 
 def _who(request: AgentRequest) -> str:
     return f"{request.agent} at {request.url}"
-
-
-def _reason(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return _one_line(str(text))
-
-
-def _one_line(text: str) -> str:
-    return _CONTROL_CHARACTERS.sub(" ", text).strip()[:EXCERPT_CHARACTERS]
-
-
-def _excerpt(body: bytes) -> str | None:
-    return _one_line(body.decode("utf-8", errors="replace")) or None

@@ -13,7 +13,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from orchestrator.addresses import Address, ReceiverRefused
 from orchestrator.receivers import Receivers
-from orchestrator.transports.http import CONNECT_SECONDS, USER_AGENT, retry_after_seconds
+from orchestrator.transports.http import CONNECT_SECONDS, USER_AGENT
+from orchestrator.transports.outcomes import retry_after_seconds
 
 _HEADER_BYTES = 16 * 1024
 

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.config import Agent, Instance, Rule, Settings, Temporal, origin
+from orchestrator.config import Agent, Instance, Rule, Settings, Temporal
+from orchestrator.endpoints import origin
 
 RULE = {"pattern": "p", "target_agent": "reader", "endpoint": "/x"}
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.transports.http import retry_after_seconds
+from orchestrator.transports.outcomes import retry_after_seconds
 
 NOW = datetime(2026, 1, 5, 12, 0, 0, tzinfo=UTC)
 

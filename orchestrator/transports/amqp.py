@@ -1,0 +1,416 @@
+"""Agents behind RabbitMQ: the payload goes to their queue, the answer comes back directly.
+
+Each worker process has one connection for each broker and user. The first call makes it, and the
+next one after it was lost. Answers come by RabbitMQ's direct reply-to, which needs no queue and
+lives as long as the connection: what is under way when that is lost counts as broken off.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError, PublishError
+from aiormq.exceptions import ChannelNotFoundEntity
+from pydantic import SecretStr
+from pydantic_core import to_json
+
+from orchestrator.config import Settings
+from orchestrator.endpoints import QueueAddress, origin
+from orchestrator.errors import (
+    AgentDisconnected,
+    AgentOverloaded,
+    AgentRejected,
+    AgentTimedOut,
+    AgentUnreachable,
+    BrokerUnavailable,
+    ReplyTooLarge,
+    ReplyUnreadable,
+)
+from orchestrator.json_text import decode
+from orchestrator.telemetry.logging import get_logger
+from orchestrator.transports import AgentRequest, AgentResponse
+from orchestrator.transports.outcomes import (
+    excerpt_of,
+    is_success,
+    kind_of_failure,
+    one_line,
+    reason_of,
+    retry_after_seconds,
+)
+
+STATUS, RETRY_AFTER = "status", "retry-after"
+"""Headers of a reply, in any case; without a status it is 200."""
+CONNECT_SECONDS = 10.0
+HEARTBEAT_SECONDS = 10
+APP_ID = "orchestration-agent"
+_REPLY_QUEUE = "amq.rabbitmq.reply-to"
+_GUEST = "guest:guest"
+_EXCERPT_BYTES = 1200
+_PLAIN_ENCODINGS = {"", "utf-8", "utf8", "identity"}
+
+log = get_logger(__name__)
+
+
+class AmqpTransport:
+    """Requests and replies over RabbitMQ; call ``close`` when done.
+
+    Args:
+        max_result_bytes: of a reply's body.
+        logins: ``user:password`` by the queue's address, as they stand in a URL. A queue without
+            one is called with that of another queue on the same broker, or as guest.
+    """
+
+    def __init__(self, max_result_bytes: int, logins: Mapping[str, SecretStr]) -> None:
+        self._adopt(max_result_bytes, logins)
+        self._brokers: dict[tuple[str, str], _Broker] = {}
+
+    def _adopt(self, max_result_bytes: int, logins: Mapping[str, SecretStr]) -> None:
+        self._max_result_bytes = max_result_bytes
+        self._logins = {
+            **{QueueAddress.of(url).broker: login for url, login in logins.items()},
+            **logins,
+        }
+
+    def configure(self, settings: Settings) -> None:
+        """Go by another configuration; who has another user from now on connects anew."""
+        self._adopt(settings.limits.max_result_bytes, settings.logins)
+
+    async def send(self, request: AgentRequest) -> AgentResponse:
+        """Publish the payload and wait for the reply, all within the request's timeout.
+
+        A cancelled call leaves its message in the queue, where it expires with the timeout.
+        """
+        who, broker, address = self._recipient(request)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + request.timeout
+        try:
+            async with asyncio.timeout_at(end):
+                session = await self._session(who, broker)
+                message = _message(request, address.path, end - loop.time())
+                reply = await _answer(who, session, address, message)
+        except TimeoutError:
+            raise AgentTimedOut(
+                f"{who} did not answer within {round(request.timeout, 3):g} s"
+            ) from None
+        return self._response(who, reply)
+
+    def _recipient(self, request: AgentRequest) -> tuple[str, "_Broker", QueueAddress]:
+        queue = origin(request.url)
+        who = f"{request.agent} at {queue}"
+        if request.payload is None:
+            raise AgentRejected(f"{who} cannot be polled: a queue has nothing to look at")
+        try:
+            address = QueueAddress.of(request.url)
+        except ValueError as error:
+            raise AgentRejected(f"{who} cannot be called: it has to be {error}") from None
+        return who, self._broker(queue, address), address
+
+    def _broker(self, queue: str, address: QueueAddress) -> "_Broker":
+        login = self._logins.get(queue) or self._logins.get(address.broker)
+        user = login.get_secret_value() if login else _GUEST
+        key = (address.broker, user)
+        if key not in self._brokers:
+            self._brokers[key] = _Broker(address, user)
+        return self._brokers[key]
+
+    @staticmethod
+    async def _session(who: str, broker: "_Broker") -> "_Session":
+        try:
+            return await broker.session()
+        except BrokerUnavailable as error:
+            raise AgentUnreachable(f"{who} is unreachable: {error}") from None
+
+    def _response(self, who: str, reply: AbstractIncomingMessage) -> AgentResponse:
+        headers = {name.lower(): value for name, value in reply.headers.items()}
+        status = _status(who, headers.get(STATUS))
+        pause = _retry_after(headers.get(RETRY_AFTER))
+        if not is_success(status):
+            raise kind_of_failure(status)(
+                f"{who} answered {_named(status)}",
+                status=status,
+                excerpt=excerpt_of(reply.body[:_EXCERPT_BYTES]),
+                retry_after=pause,
+            )
+        return AgentResponse(status, self._json(who, status, reply), retry_after=pause)
+
+    def _json(self, who: str, status: int, reply: AbstractIncomingMessage) -> object:
+        if len(reply.body) > self._max_result_bytes:
+            raise ReplyTooLarge(
+                f"{who} answered with more than {self._max_result_bytes:,} bytes "
+                "(limits.max_result_bytes)",
+                status=status,
+            )
+        if not reply.body:
+            return None
+        try:
+            return decode(_plain(reply))
+        except ValueError as error:
+            kind = one_line(reply.content_type or "a message")
+            raise ReplyUnreadable(
+                f"{who} answered {status} with {kind} that is not JSON: {error}",
+                status=status,
+                excerpt=excerpt_of(reply.body[:_EXCERPT_BYTES]),
+            ) from None
+
+    async def probe(self, url: str, timeout: float, expected: Collection[int] = ()) -> str | None:  # noqa: ARG002 - of the interface
+        """None if the queue is there and somebody takes messages from it, else what is wrong."""
+        try:
+            address = QueueAddress.of(url)
+            async with asyncio.timeout(timeout):
+                session = await self._broker(origin(url), address).session()
+                return await session.problem_of(address.queue)
+        except TimeoutError:
+            return f"no answer within {timeout:g} s"
+        except (BrokerUnavailable, ValueError) as error:
+            return one_line(str(error))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        brokers, self._brokers = self._brokers, {}
+        await asyncio.gather(*(each.close() for each in brokers.values()))
+
+
+class _Broker:
+    """One broker with one user, and the connection to it while there is one."""
+
+    def __init__(self, address: QueueAddress, login: str) -> None:
+        user, _, password = login.partition(":")
+        self._where = address.broker
+        self._parameters: dict[str, Any] = {
+            "host": address.host,
+            "port": address.port,
+            "login": unquote(user),
+            "password": unquote(password),
+            "virtualhost": address.vhost,
+            "ssl": address.scheme == "amqps",
+        }
+        self._session: _Session | None = None
+        self._opening: asyncio.Task[_Session] | None = None
+
+    async def session(self) -> "_Session":
+        """The connection, made anew if it was lost; all who ask meanwhile wait for the same one.
+
+        Raises:
+            BrokerUnavailable: nobody answers, or the user may not come in.
+        """
+        if self._session is not None and not self._session.lost:
+            return self._session
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+            self._opening.add_done_callback(self._opened)
+        with _losses():
+            return await asyncio.shield(self._opening)
+
+    def _opened(self, opening: "asyncio.Task[_Session]") -> None:
+        self._opening = None
+        if not opening.cancelled() and opening.exception() is None:
+            self._session = opening.result()
+
+    async def _open(self) -> "_Session":
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                connection = await aio_pika.connect(
+                    **self._parameters,
+                    client_properties={"connection_name": "orchestrator calls"},
+                    heartbeat=HEARTBEAT_SECONDS,
+                )
+                try:
+                    return await _Session.over(connection)
+                except BaseException:
+                    await _leave(connection)
+                    raise
+        except TimeoutError:
+            reason = f"no connection within {CONNECT_SECONDS:g} s"
+            raise BrokerUnavailable(f"RabbitMQ at {self._where}: {reason}") from None
+        except CONNECTION_EXCEPTIONS as error:
+            raise BrokerUnavailable(f"RabbitMQ at {self._where}: {reason_of(error)}") from None
+
+    async def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._session is not None:
+            await self._session.close()
+
+
+class _Session:
+    """One connection, from its making to its loss."""
+
+    def __init__(self, connection: AbstractConnection, channel: AbstractChannel) -> None:
+        self.lost = False
+        self._connection = connection
+        self._channel = channel
+        self._waiting: dict[str, asyncio.Future[AbstractIncomingMessage]] = {}
+
+    @classmethod
+    async def over(cls, connection: AbstractConnection) -> "_Session":
+        """Make ready to call over a connection."""
+        channel = await connection.channel(on_return_raises=True)
+        session = cls(connection, channel)
+        connection.close_callbacks.add(session._end)
+        channel.close_callbacks.add(session._end)
+        replies = await channel.get_queue(_REPLY_QUEUE, ensure=False)
+        await replies.consume(session._take, no_ack=True)
+        return session
+
+    async def call(self, queue: str, message: aio_pika.Message) -> AbstractIncomingMessage:
+        """Send a message to the queue, confirmed, and wait for its reply.
+
+        Raises:
+            PublishError: there is no such queue.
+            DeliveryError: the queue takes no more.
+            BrokerUnavailable: the connection was lost.
+        """
+        answer: asyncio.Future[AbstractIncomingMessage]
+        answer = asyncio.get_running_loop().create_future()
+        key = message.correlation_id or ""
+        self._waiting[key] = answer
+        try:
+            with _losses():
+                await self._channel.default_exchange.publish(message, queue)
+                return await answer
+        finally:
+            del self._waiting[key]
+
+    async def _take(self, reply: AbstractIncomingMessage) -> None:
+        answer = self._waiting.get(reply.correlation_id or "")
+        if answer is not None and not answer.done():
+            answer.set_result(reply)
+        elif not reply.correlation_id:
+            log.warning("reply_unclaimed", advice="agents have to copy the correlation_id")
+
+    def _end(self, *_: object) -> None:
+        self.lost = True
+        for answer in self._waiting.values():
+            answer.cancel()
+
+    async def problem_of(self, queue: str) -> str | None:
+        """What keeps a queue from being served.
+
+        Raises:
+            BrokerUnavailable: the connection was lost.
+        """
+        with _losses():
+            # The broker closes a channel that asks for what is not there.
+            channel = await self._connection.channel(publisher_confirms=False)
+            try:
+                found = await channel.declare_queue(queue, passive=True)
+            except ChannelNotFoundEntity:
+                return f"RabbitMQ has no queue '{queue}'"
+            finally:
+                with suppress(*CONNECTION_EXCEPTIONS):
+                    await channel.close()
+        if not found.declaration_result.consumer_count:
+            return f"nobody takes messages from queue '{queue}'"
+        return None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await _leave(self._connection)
+
+
+async def _leave(connection: AbstractConnection) -> None:
+    # One that was lost cannot be closed properly.
+    with suppress(TimeoutError, *CONNECTION_EXCEPTIONS):
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await connection.close()
+
+
+@contextmanager
+def _losses() -> Iterator[None]:
+    """Tell a lost connection, for which the client cancels what waits, from a cancelled caller.
+
+    Raises:
+        BrokerUnavailable: the connection was lost.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise BrokerUnavailable("the connection to RabbitMQ was lost") from None
+    except (PublishError, DeliveryError, ChannelNotFoundEntity):
+        raise
+    except CONNECTION_EXCEPTIONS as error:
+        raise BrokerUnavailable(
+            f"the connection to RabbitMQ was lost: {reason_of(error)}"
+        ) from None
+
+
+async def _answer(
+    who: str, session: _Session, address: QueueAddress, message: aio_pika.Message
+) -> AbstractIncomingMessage:
+    """The reply, or the call error that its absence is."""
+    try:
+        return await session.call(address.queue, message)
+    except PublishError:
+        raise AgentUnreachable(
+            f"{who} is unreachable: RabbitMQ has no queue '{address.queue}'"
+        ) from None
+    except DeliveryError:
+        raise AgentOverloaded(f"{who} takes no more: its queue is full") from None
+    except BrokerUnavailable as error:
+        raise AgentDisconnected(f"{who} has not answered: {error}") from None
+    except (ValueError, TypeError) as error:
+        # A header that cannot be written.
+        raise AgentRejected(f"{who} cannot be called: {reason_of(error)}") from None
+
+
+def _message(request: AgentRequest, path: str, seconds: float) -> aio_pika.Message:
+    key = uuid.uuid4().hex
+    return aio_pika.Message(
+        to_json(request.payload),
+        headers=dict(request.headers),
+        content_type="application/json",
+        # Of this attempt alone: the reply to an earlier one is not taken for its.
+        correlation_id=key,
+        # By which the client knows a message that is returned.
+        message_id=key,
+        reply_to=_REPLY_QUEUE,
+        # Whoever waits for the answer is gone with the connection, and so may the message be.
+        delivery_mode=aio_pika.DeliveryMode.NOT_PERSISTENT,
+        expiration=max(0.001, seconds),
+        timestamp=datetime.now(UTC),
+        type=None if path == "/" else path,
+        app_id=APP_ID,
+    )
+
+
+def _plain(reply: AbstractIncomingMessage) -> bytes:
+    encoding = (reply.content_encoding or "").lower()
+    if encoding not in _PLAIN_ENCODINGS:
+        raise ValueError(f"its content encoding is {one_line(encoding)}")
+    return reply.body
+
+
+def _status(who: str, given: object) -> int:
+    if given is None:
+        return HTTPStatus.OK
+    text = given.decode(errors="replace") if isinstance(given, bytes) else str(given)
+    if not (text.isascii() and text.isdigit() and len(text) == 3 and text[0] in "12345"):  # noqa: PLR2004 - as HTTP has them
+        raise ReplyUnreadable(f"{who} answered with the status '{one_line(text)}', which is none")
+    return int(text)
+
+
+def _named(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def _retry_after(given: object) -> float | None:
+    if given is None or isinstance(given, bool):
+        return None
+    if isinstance(given, int | float):
+        return max(0.0, float(given))
+    text = given.decode(errors="replace") if isinstance(given, bytes) else str(given)
+    return retry_after_seconds(text, datetime.now(UTC))
