@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from orchestrator.models import ReplyTo
 
+REDIS_PORT = 6379
+
 
 @dataclass(frozen=True)
 class Message:

@@ -4,7 +4,8 @@ from typing import Any
 
 from orchestrator import __version__
 from orchestrator.config import MessageQueue, Settings
-from orchestrator.messaging import rabbit, redis_client
+from orchestrator.endpoints import AMQP_PORTS
+from orchestrator.messaging import REDIS_PORT
 from orchestrator.messaging.events import CONTENT_TYPE, EventType, source_of
 from orchestrator.models import TaskRequest, TaskStatus
 
@@ -51,10 +52,10 @@ def document(settings: Settings) -> dict[str, Any]:
 
 def _server(queue: MessageQueue) -> dict[str, Any]:
     if queue.type == "rabbitmq":
-        port = queue.port or (rabbit.DEFAULT_TLS_PORT if queue.tls else rabbit.DEFAULT_PORT)
         protocol = "amqps" if queue.tls else "amqp"
+        port = queue.port or AMQP_PORTS[protocol]
     else:
-        port = queue.port or redis_client.DEFAULT_PORT
+        port = queue.port or REDIS_PORT
         protocol = "rediss" if queue.tls else "redis"
     # A URL may hold a password, and is not shown.
     host = "as message_queue.url says" if queue.url else f"{queue.host}:{port}"

@@ -2,13 +2,18 @@
 
 from orchestrator.config import MessageQueue
 from orchestrator.messaging import Take
-from orchestrator.messaging.rabbit import RabbitIngest
-from orchestrator.messaging.redis_streams import RedisIngest
 
 
 async def ingest(settings: MessageQueue, take: Take) -> None:
     """Take tasks from the configured broker until cancelled; returns where none is to be."""
     if not settings.takes_tasks:
         return
-    kind = RabbitIngest if settings.type == "rabbitmq" else RedisIngest
-    await kind(settings, take).run()
+    # Only the client of that broker is loaded.
+    if settings.type == "rabbitmq":
+        from orchestrator.messaging.rabbit import RabbitIngest  # noqa: PLC0415
+
+        await RabbitIngest(settings, take).run()
+    else:
+        from orchestrator.messaging.redis_streams import RedisIngest  # noqa: PLC0415
+
+        await RedisIngest(settings, take).run()

@@ -14,6 +14,7 @@ from pamqp.exceptions import PAMQPException
 from pydantic_core import to_json
 
 from orchestrator.config import MessageQueue
+from orchestrator.endpoints import AMQP_PORTS
 from orchestrator.errors import BrokerUnavailable, MessageRefused
 from orchestrator.messaging import Message, Take
 from orchestrator.messaging.delivery import settle
@@ -21,7 +22,6 @@ from orchestrator.messaging.sessions import PATIENCE_SECONDS, keep_going
 from orchestrator.models import MAX_PRIORITY, ReplyTo
 from orchestrator.telemetry.logging import get_logger
 
-DEFAULT_PORT, DEFAULT_TLS_PORT = 5672, 5671
 CONFIRM_SECONDS = 5.0
 """How long a confirmation may take, beyond which the broker counts as lost."""
 HEARTBEAT_SECONDS = 10
@@ -75,7 +75,7 @@ def _address(settings: MessageQueue) -> tuple[dict[str, Any], str]:
     """What to connect to, and how to name that without its password."""
     if settings.url is not None:
         return {"url": settings.url.get_secret_value()}, "message_queue.url"
-    port = settings.port or (DEFAULT_TLS_PORT if settings.tls else DEFAULT_PORT)
+    port = settings.port or AMQP_PORTS["amqps" if settings.tls else "amqp"]
     password = settings.password.get_secret_value() if settings.password else "guest"
     address = {
         "host": settings.host,

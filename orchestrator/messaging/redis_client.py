@@ -7,8 +7,8 @@ from redis.exceptions import RedisError
 
 from orchestrator.config import MessageQueue
 from orchestrator.errors import BrokerUnavailable
+from orchestrator.messaging import REDIS_PORT
 
-DEFAULT_PORT = 6379
 ANSWER_SECONDS = 10.0
 """How long an answer may take; longer than a read blocks for."""
 TROUBLES = (RedisError, OSError, TimeoutError)
@@ -26,7 +26,7 @@ def redis_client(settings: MessageQueue) -> Redis:
         )
     return Redis(
         host=settings.host,
-        port=settings.port or DEFAULT_PORT,
+        port=settings.port or REDIS_PORT,
         db=settings.database,
         username=settings.username,
         password=settings.password.get_secret_value() if settings.password else None,

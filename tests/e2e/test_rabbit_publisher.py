@@ -10,7 +10,7 @@ from aio_pika import Connection
 
 from orchestrator.config import Settings
 from orchestrator.messaging.events import Event, EventType, News
-from orchestrator.messaging.publishers import RabbitPublisher
+from orchestrator.messaging.rabbit_publisher import RabbitPublisher
 from tests.support.rabbit import RabbitServer, rabbit_server
 
 pytestmark = pytest.mark.e2e
