@@ -394,7 +394,7 @@ def _plain(reply: AbstractIncomingMessage) -> bytes:
 def _status(who: str, given: object) -> int:
     if given is None:
         return HTTPStatus.OK
-    text = given.decode(errors="replace") if isinstance(given, bytes) else str(given)
+    text = _text(given)
     if not (text.isascii() and text.isdigit() and len(text) == 3 and text[0] in "12345"):  # noqa: PLR2004 - as HTTP has them
         raise ReplyUnreadable(f"{who} answered with the status '{one_line(text)}', which is none")
     return int(text)
@@ -412,5 +412,10 @@ def _retry_after(given: object) -> float | None:
         return None
     if isinstance(given, int | float):
         return max(0.0, float(given))
-    text = given.decode(errors="replace") if isinstance(given, bytes) else str(given)
-    return retry_after_seconds(text, datetime.now(UTC))
+    return retry_after_seconds(_text(given), datetime.now(UTC))
+
+
+def _text(given: object) -> str:
+    if isinstance(given, bytes | bytearray):
+        return given.decode(errors="replace")
+    return str(given)

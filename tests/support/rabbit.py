@@ -22,7 +22,7 @@ from tests.support.stack import free_port
 PROGRAM = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 """Debian's program itself: its wrapper in /usr/sbin insists on another user."""
 EPMD = "epmd"
-START_SECONDS = 60.0
+START_SECONDS = 150.0
 STOP_SECONDS = 20.0
 STARTS = 3
 
