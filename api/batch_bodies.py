@@ -16,6 +16,7 @@ from orchestrator.batches import MAX_ITEMS
 from orchestrator.batching import Intake
 from orchestrator.errors import BatchRefused
 from orchestrator.json_text import decode
+from orchestrator.receivers import SubmissionGuard
 
 JSON = "application/json"
 LINES = ("application/x-ndjson", "application/jsonl")
@@ -122,3 +123,17 @@ def some_good(intake: Intake) -> None:
     """
     if not intake.taken:
         all_good(intake)
+
+
+async def check_receivers(intake: Intake, guard: SubmissionGuard, *, partial: bool) -> None:
+    """Go on without the items whose receivers may not be called, if some may be left out.
+
+    Raises:
+        CallbackRefused: none may be.
+        BatchRefused: nothing is left.
+    """
+    if not partial:
+        await guard.check_all(intake.receivers)
+    elif refused := await guard.refusals(intake.receivers):
+        intake.withdraw(refused)
+        some_good(intake)

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api import batch_examples as examples
 from api import rate_limits
-from api.batch_bodies import all_good, some_good, take_in
+from api.batch_bodies import all_good, check_receivers, some_good, take_in
 from api.callers import CallerDependency, caller_of, check
 from api.dead_letters import carry_out, object_or_nothing
 from api.dependencies import Services, ServicesDependency
@@ -142,7 +142,7 @@ async def _take_in(
     most = services.settings.limits.max_batch_bytes
     digest = await take_in(request, intake, most, fingerprinted=fingerprinted)
     (some_good if partial else all_good)(intake)
-    await services.guard.check_all(intake.receivers)
+    await check_receivers(intake, services.guard, partial=partial)
     return digest
 
 

@@ -3,7 +3,7 @@
 Pure. Requests that are routed alike share a plan, which costs far more than looking it up.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -59,6 +59,8 @@ class Intake:
     bad_items: int = 0
     """How many others there are."""
     tenants: set[str] = field(default_factory=set)
+    _numbers: list[int] = field(default_factory=list)
+    """Of the items that were taken, among all that were seen."""
     _items: list[str] = field(default_factory=list)
     _sizes: list[int] = field(default_factory=list)
     _chosen: list[int] = field(default_factory=list)
@@ -101,6 +103,7 @@ class Intake:
         except PayloadTooLarge as error:
             self._refuse([(None, str(error))])
         else:
+            self._numbers.append(self.seen)
             self.seen += 1
             self._chosen.append(index)
             self._items.append(text.decode())
@@ -109,6 +112,20 @@ class Intake:
     def refuse(self, message: str) -> None:
         """The next item cannot even be read."""
         self._refuse([(None, message)])
+
+    def withdraw(self, refused: Mapping[int, str]) -> None:
+        """Items that were taken may not have their receivers after all: why, by their numbers."""
+        left = [place for place, number in enumerate(self._numbers) if number not in refused]
+        self._numbers = [self._numbers[place] for place in left]
+        self._items = [self._items[place] for place in left]
+        self._sizes = [self._sizes[place] for place in left]
+        self._chosen = [self._chosen[place] for place in left]
+        self.bad_items += len(refused)
+        told = [
+            BadItem(index=number, field="callback_url", message=text)
+            for number, text in refused.items()
+        ]
+        self.bad = sorted([*self.bad, *told], key=lambda each: each.index)[:MAX_LISTED]
 
     def _refuse(self, mistakes: Sequence[tuple[str | None, str]]) -> None:
         room = MAX_LISTED - len(self.bad)

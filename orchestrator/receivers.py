@@ -131,24 +131,30 @@ class SubmissionGuard:
             raise CallbackRefused(refusal)
 
     async def check_all(self, receivers: Iterable[tuple[int, Receiver]]) -> None:
-        """The same of a batch's items, of each host once; their URLs were read before.
+        """The same of a batch's items, whose URLs were read before.
 
         Raises:
             CallbackRefused: names the first item that is wrong.
         """
-        hosts: dict[tuple[str, int], tuple[int, Receiver]] = {}
+        if refused := await self.refusals(receivers):
+            first = min(refused)
+            raise CallbackRefused(refused[first], first)
+
+    async def refusals(self, receivers: Iterable[tuple[int, Receiver]]) -> dict[int, str]:
+        """Why items may not have their receivers, by the items' numbers; each host once."""
+        hosts: dict[tuple[str, int], list[tuple[int, Receiver]]] = {}
         for index, receiver in receivers:
-            hosts.setdefault((receiver.host, receiver.port), (index, receiver))
+            hosts.setdefault((receiver.host, receiver.port), []).append((index, receiver))
         turn = asyncio.Semaphore(_AT_ONCE)
 
-        async def refusal(index: int, receiver: Receiver) -> tuple[int, str | None]:
+        async def refusal(items: list[tuple[int, Receiver]]) -> dict[int, str]:
             async with turn:
-                return index, await self._refusal(receiver)
+                text = await self._refusal(items[0][1])
+            return {index: text for index, _ in items} if text is not None else {}
 
         some = list(hosts.values())[:_MOST_HOSTS]
-        for index, text in await asyncio.gather(*(refusal(*each) for each in some)):
-            if text is not None:
-                raise CallbackRefused(text, index)
+        found = await asyncio.gather(*map(refusal, some))
+        return {index: text for each in found for index, text in each.items()}
 
     async def _refusal(self, receiver: Receiver) -> str | None:
         key, now = (receiver.host, receiver.port), self._clock()

@@ -210,8 +210,9 @@ async def test_tasks_outlive_a_broker_that_is_killed(
     task = await submitted(api, "queued")
 
     async def failed_once() -> bool:
-        history = (await api.get(f"/status/{task}")).json()["attempt_history"]
-        return any(each["outcome"] == "AgentUnreachable" for each in history or ())
+        status = (await api.get(f"/status/{task}")).json()
+        history = status.get("attempt_history", ())
+        return any(each["outcome"] == "AgentUnreachable" for each in history)
 
     await eventually(failed_once, 60, "an attempt without a broker")
     await asyncio.to_thread(broker.start)

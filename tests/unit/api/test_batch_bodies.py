@@ -1,18 +1,21 @@
 """Reading batches: arrays and lines, with every mistake told."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from starlette.exceptions import HTTPException
 
 from api import batch_bodies
-from api.batch_bodies import all_good, some_good, take_in
+from api.batch_bodies import all_good, check_receivers, some_good, take_in
 from api.requests import batch_id_for
+from orchestrator.addresses import ReceiverPolicy
 from orchestrator.batches import place_of
 from orchestrator.batching import Intake
 from orchestrator.config import Agent, Instance, Rule, Settings
-from orchestrator.errors import BatchRefused, PayloadTooLarge
+from orchestrator.errors import BatchRefused, CallbackRefused, PayloadTooLarge
+from orchestrator.receivers import Receivers, SubmissionGuard
 from orchestrator.routing import Routes
 from tests.unit.api.test_requests import request
 
@@ -183,3 +186,34 @@ def test_a_key_stands_for_one_batch() -> None:
     for each in {first, *others}:
         assert each[-4:] == "0000"
         assert (each, 0) == place_of(f"{each[:-4]}0001")
+
+
+async def with_receivers(*hosts: str, partial: bool) -> Intake:
+    """A batch with an item for each receiver, and what is left of it; ``bad`` ones lead inside."""
+
+    async def resolve(host: str, _: int) -> Sequence[str]:
+        return ["10.0.0.1"] if host.startswith("bad") else ["8.8.8.8"]
+
+    guard = SubmissionGuard(Receivers(ReceiverPolicy(), resolve))
+    intake = Intake(ROUTES, 10_000, guard.read)
+    for number, host in enumerate(hosts):
+        intake.offer(item(number, callback_url=f"https://{host}.example/hook"))
+    await check_receivers(intake, guard, partial=partial)
+    return intake
+
+
+async def test_of_a_partial_batch_only_items_whose_receivers_lead_inside_are_refused() -> None:
+    """All of them that share a host, each with its number and the reason."""
+    intake = await with_receivers("good", "bad", "fine", "bad", partial=True)
+    assert [0, 2] == numbers(intake)
+    assert (4, 2) == (intake.seen, intake.bad_items)
+    assert [1, 3] == [each.index for each in intake.bad]
+    assert all("leads to 'bad.example'" in each.message for each in intake.bad)
+
+
+async def test_a_batch_whose_every_receiver_leads_inside_is_none() -> None:
+    """Partial or not."""
+    with pytest.raises(BatchRefused, match="2 of 2 items are wrong"):
+        await with_receivers("bad", "bad2", partial=True)
+    with pytest.raises(CallbackRefused, match="item 1: callback_url: leads to"):
+        await with_receivers("good", "bad", partial=False)

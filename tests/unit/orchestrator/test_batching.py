@@ -337,3 +337,16 @@ def test_every_item_gets_what_it_would_get_alone(
     for batch in found:
         assert len(batch.items) == 1 or sum(map(len, batch.items)) <= min(part_bytes, PART_BYTES)
         assert len(batch.plans) == len(set(batch.chosen))
+
+
+def test_items_are_withdrawn_by_their_numbers() -> None:
+    """What was refused before them counts too; the others stay as they were."""
+    intake = taken(read(0), {"pattern": "nonsense", "payload": {}}, read(2), read(3, tenant="b"))
+    intake.withdraw({2: "leads to a private address"})
+    [part] = intake.parts("batch", intake.plans, lambda _: None, NOW)
+    assert [0, 3] == [json.loads(each)["payload"]["n"] for each in part.items]
+    assert ["default", "b"] == [part.plans[chosen].tenant for chosen in part.chosen]
+    assert [(1, "pattern"), (2, "callback_url")] == [
+        (each.index, each.field) for each in intake.bad
+    ]
+    assert (4, 2, 2) == (intake.seen, intake.taken, intake.bad_items)
