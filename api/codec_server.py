@@ -22,7 +22,8 @@ from temporalio.converter import DataConverter
 
 from api import errors
 from api.requests import json_value, whole_body
-from orchestrator.config import Settings, origin
+from orchestrator.config import Settings
+from orchestrator.endpoints import origin
 from orchestrator.errors import Forbidden, PayloadUnreadable
 from orchestrator.security.authenticator import Authenticator
 from orchestrator.security.callers import Scope

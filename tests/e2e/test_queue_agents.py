@@ -164,7 +164,6 @@ async def test_a_queue_that_is_missing_fails_fast_and_shows_as_unwell(
     async def checked() -> bool:
         agents = (await api.get("/agents")).json()["agents"]
         states = {each["name"]: each["instances"][0]["health"] for each in agents}
-        assert "no queue" in states["missing_agent"].get("reason", "no queue")
         return (states["summary_agent"]["state"], states["missing_agent"]["state"]) == (
             "healthy",
             "unhealthy",
