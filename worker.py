@@ -37,6 +37,7 @@ from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.fleet import FIRST_LOOK_SECONDS, Fleet, FleetView, fleet_config
 from orchestrator.engine.payloads import converter_of
 from orchestrator.engine.queue_limits import QueueLimits
+from orchestrator.engine.readiness import Readiness
 from orchestrator.engine.slots import agent_tuner
 from orchestrator.engine.tasks import Tasks
 from orchestrator.engine.versions import make_current
@@ -177,6 +178,8 @@ async def _work(live: LiveSettings, stop: asyncio.Event, spans: "Spans | None") 
             fleet.run(), keep_limits(metered, fleet), live.run(parts.prepared)
         ):
             settle()
+            if exposition is not None:
+                exposition.ready(Readiness(client, settings.temporal.rpc_timeout, stop).problem)
             log.info("worker_ready", agents=len(settings.agents), engine=settings.temporal.target)
             stopping = asyncio.create_task(stop.wait())
             ending: set[asyncio.Future[Any]] = {stopping, agents.broken, *running}

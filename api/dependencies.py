@@ -19,6 +19,7 @@ from orchestrator.engine.fleet import FleetView
 from orchestrator.engine.live_events import LiveEvents
 from orchestrator.engine.overview import Overview
 from orchestrator.engine.priorities import Priorities
+from orchestrator.engine.readiness import Readiness
 from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.tasks import Tasks
 from orchestrator.engine.traffic import Traffic
@@ -62,6 +63,7 @@ class Services:
     quotas: Quotas
     prepare: Prepare
     """Builds what a changed configuration replaces."""
+    readiness: Readiness
     stopping: asyncio.Event
     """Set when the process is told to stop: who waits is answered at once."""
     workflows: asyncio.Task[None]

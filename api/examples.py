@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from orchestrator.models import DryRun, Health, PriorityChange, TaskRequest, TaskStatus
+from orchestrator.models import DryRun, Health, PriorityChange, Probe, TaskRequest, TaskStatus
 
 _TASK_ID = "550e8400-e29b-41d4-a716-446655440000"
 _QUEUED = {
@@ -237,6 +237,17 @@ HEALTH_RESPONSES: dict[int | str, dict[str, Any]] = {
         ),
     },
     503: {"description": "The engine does not answer, or this process stops", "model": Health},
+}
+READY_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "It may", **json_examples(ready={"status": "ready"})},
+    503: {
+        "description": "It is stopping, or the engine does not answer",
+        "model": Probe,
+        **json_examples(
+            draining={"status": "not_ready", "reason": "this process is stopping"},
+            alone={"status": "not_ready", "reason": "The engine is unreachable"},
+        ),
+    },
 }
 METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {

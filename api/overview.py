@@ -16,12 +16,13 @@ from api.errors import problem
 from orchestrator import __version__
 from orchestrator.engine.overview import Snapshot
 from orchestrator.fleet.views import is_healthy
-from orchestrator.models import Health, TaskState
+from orchestrator.models import Health, Probe, TaskState
 from orchestrator.telemetry.exposition import CONTENT_TYPE
 
 router = APIRouter(tags=["overview"])
 
 _TEXT_TYPES = ("text/plain", "application/openmetrics-text")
+_JSON = "application/json"
 _OFF = "Prometheus metrics are switched off here: monitoring.enable_metrics is false"
 
 
@@ -53,7 +54,30 @@ async def health(services: ServicesDependency) -> Response:
     )
     well = snapshot.reachable and not services.stopping.is_set()
     code = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
-    return Response(answer.model_dump_json(), code, media_type="application/json")
+    return Response(answer.model_dump_json(), code, media_type=_JSON)
+
+
+@router.get("/live", response_model=Probe, summary="Does this process live?")
+async def live() -> Response:
+    """200 as long as this process answers, whatever becomes of the engine: for liveness probes."""
+    return Response(Probe(status="alive").model_dump_json(exclude_none=True), media_type=_JSON)
+
+
+@router.get(
+    "/ready",
+    response_model=Probe,
+    summary="May this process be given requests?",
+    responses=examples.READY_RESPONSES,
+)
+async def ready(services: ServicesDependency) -> Response:
+    """503 while the engine does not answer and once the process stops: for readiness probes.
+
+    The engine is asked at most once a second.
+    """
+    problem = await services.readiness.problem()
+    answer = Probe(status="not_ready" if problem else "ready", reason=problem)
+    code = HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK
+    return Response(answer.model_dump_json(exclude_none=True), code, media_type=_JSON)
 
 
 def _state(snapshot: Snapshot, services: Services) -> str:
@@ -91,7 +115,7 @@ async def metrics(request: Request, services: ServicesDependency) -> Response:
             for agent, queue in snapshot.queues.items()
         },
     }
-    return Response(to_json(body), media_type="application/json")
+    return Response(to_json(body), media_type=_JSON)
 
 
 async def _prometheus(services: Services) -> Response:

@@ -27,6 +27,8 @@ CSRF_HEADER = "x-requested-with"
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _PUBLIC = {
     "/health",
+    "/live",
+    "/ready",
     "/login",
     "/session",
     "/openapi.json",

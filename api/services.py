@@ -26,6 +26,7 @@ from orchestrator.engine.live_events import LiveEvents
 from orchestrator.engine.overview import Overview
 from orchestrator.engine.payloads import converter_of
 from orchestrator.engine.priorities import Priorities
+from orchestrator.engine.readiness import Readiness
 from orchestrator.engine.record import Blocked
 from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.tasks import Tasks
@@ -114,6 +115,9 @@ async def open_services(
         fleet.listen(lambda snapshot, _: admission.sync(snapshot))
         await make_current(client, settings.temporal)
         await fleet.begin(FIRST_LOOK_SECONDS)
+        readiness = Readiness(client, timeout, stopping)
+        if exposition is not None:
+            exposition.ready(readiness.problem)
         async with in_background(overview.run(), fleet.run()):
             services = Services(
                 settings=settings,
@@ -140,6 +144,7 @@ async def open_services(
                 quotas=Quotas(settings.security.quotas, Usage(client, timeout), shared),
                 sessions=Sessions(settings.security, authenticator),
                 prepare=lambda settings: prepared(settings, services, parts, resolver),
+                readiness=readiness,
                 stopping=stopping,
                 workflows=running,
             )

@@ -156,13 +156,22 @@ class Embedded(Section):
 
 
 class Tls(Section):
-    """``temporal.tls``: true, or the files of a private authority or client certificate."""
+    """``temporal.tls``: true, or a private authority and a client certificate: files, or PEM."""
 
     enabled: bool = True
     server_name: Text | None = None
     ca_file: Text | None = None
     cert_file: Text | None = None
     key_file: Text | None = None
+    ca_data: str | None = None
+    cert_data: str | None = None
+    key_data: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if bool(self.cert_file or self.cert_data) != bool(self.key_file or self.key_data):
+            raise ValueError("a client certificate has two parts: cert_file and key_file")
+        return self
 
 
 def _tls(value: Any) -> Any:
@@ -184,14 +193,20 @@ class Versioning(Section):
 
 
 class Temporal(Section):
-    """``temporal``: the engine's address, or ``embedded``."""
+    """``temporal``: the engine's address, or ``embedded``.
+
+    Without an address the SDK's standard environment may tell the whole (engine/standard.py), by
+    ``profile`` or by TEMPORAL_PROFILE.
+    """
 
     address: Annotated[
         str, Field(pattern=r"^(embedded|[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})$")
     ] = "embedded"
+    profile: Text | None = None
     namespace: Name = "default"
     tls: Annotated[Tls | None, BeforeValidator(_tls)] = None
     api_key: SecretStr | None = None
+    grpc_meta: dict[Text, SecretStr] = {}
     embedded: Embedded = Embedded()
     versioning: Versioning = Versioning()
     ui_url: Url | None = None
@@ -203,6 +218,11 @@ class Temporal(Section):
     def is_embedded(self) -> bool:
         """Whether the engine is one that we start ourselves."""
         return self.address == "embedded"
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the connection is encrypted: as ``tls`` says, else where there is an API key."""
+        return self.tls.enabled if self.tls else bool(self.api_key)
 
     @property
     def target(self) -> str:

@@ -12,12 +12,14 @@ from pydantic import ValidationError
 
 from orchestrator.config import Settings
 from orchestrator.config_problems import (
+    FILE_SUFFIX,
     KeyPath,
     contradictions,
     dotted,
     explain,
     found_words,
     keys_of,
+    names_secret_file,
     real_path,
     takes,
 )
@@ -42,6 +44,7 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
     document = _Document(path, environ)
     document.read()
     document.override()
+    document.connect()
     try:
         # JSON mode: strict types, and yet lists for tuples and texts for enumerations.
         text = json.dumps(document.data, ensure_ascii=False)
@@ -188,12 +191,21 @@ class _Document:
         return _VARIABLE.sub(value, text)
 
     def override(self) -> None:
-        """Apply ``ORCHESTRATOR_A__B=value``; list items by their number, keys in any case."""
-        for variable, text in sorted(self.environ.items(), key=_by_number):
+        """Apply ``ORCHESTRATOR_A__B=value``; list items by their number, keys in any case.
+
+        ``ORCHESTRATOR_A__B_FILE`` names a file with the value, where that is a secret.
+        """
+        for variable, given in sorted(self.environ.items(), key=_by_number):
             if not variable.startswith(ENV_PREFIX) or "__" not in variable:
                 continue
             parts = variable.removeprefix(ENV_PREFIX).split("__")
             place = f"environment variable {variable}"
+            text: str | None = given
+            if names_secret_file(parts):
+                parts = [*parts[:-1], parts[-1][: -len(FILE_SUFFIX)]]
+                text = self._secret(place, given)
+            if text is None:
+                continue
             try:
                 value = yaml.safe_load(text) if text else ""
                 json.dumps(value)
@@ -217,6 +229,37 @@ class _Document:
                 self.places[key] = place
                 for length in range(1, len(key)):
                     self.places.setdefault(key[:length], place)
+
+    def _secret(self, place: str, path: str) -> str | None:
+        """What is in a file of a secret, without the end of its line; None where there is none."""
+        if not path:
+            return None
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            problem = f"the file {path} cannot be read: {reason}"
+            self.problems.append(ConfigurationProblem(place, problem))
+            return None
+
+    def connect(self) -> None:
+        """Where no address is given, take the connection that the SDK's environment tells."""
+        section = self.data.get("temporal") or {}
+        if not isinstance(section, dict) or section.get("address"):
+            return
+        from orchestrator.engine import standard  # noqa: PLC0415 - few need it, and the SDK is large
+
+        profile = section.get("profile")
+        source = standard.telling(self.environ, profile if isinstance(profile, str) else None)
+        if source is None:
+            return
+        try:
+            found = standard.connection(self.environ, profile)
+        except ValueError as error:
+            self.problems.append(ConfigurationProblem(source, str(error)))
+            return
+        self.places |= {("temporal", key): f"{source}" for key in found if key not in section}
+        self.data["temporal"] = found | section
 
     def _assign(self, parts: list[str], value: Any) -> KeyPath | None:
         """Put the value where the parts lead and return its key, or None if they lead nowhere."""

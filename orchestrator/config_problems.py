@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -38,6 +38,10 @@ def real_path(loc: KeyPath) -> KeyPath:
     return tuple(part for part in loc if isinstance(part, int) or not _MARK.match(part))
 
 
+FILE_SUFFIX = "_FILE"
+"""Ends the name of a variable that names a file with a secret."""
+
+
 def explain(error: ErrorDetails) -> str:
     """What was found and what is allowed, for one validation error."""
     kind, context = error["type"], error.get("ctx", {})
@@ -56,7 +60,11 @@ def explain(error: ErrorDetails) -> str:
     place = real_path(error["loc"])
     # A secret that stands where a list or a mapping of them belongs is one all the same.
     secret = takes(place, SecretStr) or takes((*place, 0), SecretStr)
-    found = "a value that is not shown" if secret else found_words(error["input"])
+    value = error["input"]
+    if kind == "value_error" and isinstance(value, dict):
+        # The keys of a section are enough: a value may be a secret.
+        value = list(value)
+    found = "a value that is not shown" if secret else found_words(value)
     return f"found {found}; allowed: {allowed}"
 
 
@@ -104,6 +112,17 @@ def takes(key: KeyPath, kind: type) -> bool:
         for each in _alternatives(_type_at(key))
         if isinstance(each, type)
     )
+
+
+def names_secret_file(parts: Sequence[str]) -> bool:
+    """Whether a variable's path is that of a secret, with ``_FILE`` after it."""
+    *section, last = (int(part) if part.isdecimal() else part.lower() for part in parts)
+    if not isinstance(last, str) or not last.endswith(FILE_SUFFIX.lower()):
+        return False
+    name = last[: -len(FILE_SUFFIX)]
+    if name.isdecimal():
+        return takes((*section, int(name)), SecretStr)
+    return takes((*section, name), SecretStr) and _type_at((*section, last)) is None
 
 
 def _type_at(key: KeyPath) -> Any:

@@ -496,6 +496,13 @@ class Health(Model):
     )
 
 
+class Probe(Model):
+    """The answer of GET /live and GET /ready."""
+
+    status: str
+    reason: str | None = None
+
+
 class Verdict(Model):
     """What admission says of a task: the answer that its submission would get now."""
 

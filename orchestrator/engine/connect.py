@@ -16,10 +16,10 @@ from temporalio.runtime import (
     TelemetryConfig,
     TelemetryFilter,
 )
-from temporalio.service import PayloadLimitsConfig, RPCError, RPCStatusCode, TLSConfig
+from temporalio.service import PayloadLimitsConfig, RPCError, TLSConfig
 
 from orchestrator.config import Temporal
-from orchestrator.engine import search_attributes
+from orchestrator.engine import diagnosis, search_attributes
 from orchestrator.engine.converter import MAX_BLOB_BYTES, data_converter
 from orchestrator.engine.rpc import names_missing_namespace
 from orchestrator.errors import StartupError
@@ -33,11 +33,7 @@ _FAST = (
     "activity_schedule_to_start_latency",
 )
 """Those of the client's histograms whose own buckets begin at 50 or 100 ms."""
-_HOPELESS = {
-    RPCStatusCode.PERMISSION_DENIED,
-    RPCStatusCode.UNAUTHENTICATED,
-    RPCStatusCode.INVALID_ARGUMENT,
-}
+_MISSING = "missing namespace"
 
 
 async def connect(
@@ -78,11 +74,21 @@ async def connect(
                 register=register,
             )
     except TimeoutError:
-        raise StartupError(
-            f"No engine answers at {temporal.target} (temporal.address) within "
-            f"{temporal.connect_timeout:g} s{reasons[-1] if reasons else ''}; start it, or correct "
-            "the address"
-        ) from None
+        raise StartupError(_no_answer(temporal, reasons[-1] if reasons else "")) from None
+
+
+def _no_answer(temporal: Temporal, reason: str) -> str:
+    if reason == _MISSING:
+        return (
+            f"The engine at {temporal.target} has no namespace '{temporal.namespace}': correct "
+            "temporal.namespace (TEMPORAL_NAMESPACE), or make it: temporal operator namespace "
+            f"create --namespace {temporal.namespace}"
+        )
+    return (
+        f"No engine answers at {temporal.target} (temporal.address) within "
+        f"{temporal.connect_timeout:g} s{': ' if reason else ''}{reason}; start it, or correct the "
+        "address"
+    )
 
 
 async def _connect_patiently(
@@ -104,6 +110,7 @@ async def _connect_patiently(
                 namespace=temporal.namespace,
                 api_key=temporal.api_key.get_secret_value() if temporal.api_key else None,
                 tls=tls,
+                rpc_metadata={k: v.get_secret_value() for k, v in temporal.grpc_meta.items()},
                 data_converter=converter,
                 # Large payloads are meant here; what is too large, the converter refuses.
                 payload_limits=PayloadLimitsConfig(payloads_warn_size=MAX_BLOB_BYTES),
@@ -114,17 +121,11 @@ async def _connect_patiently(
             if register:
                 await search_attributes.register(client, timedelta(seconds=temporal.rpc_timeout))
         except RPCError as error:
-            if error.status in _HOPELESS:
-                raise StartupError(
-                    f"The engine at {temporal.target} refuses us: {error.message}"
-                ) from None
-            if names_missing_namespace(error):
-                reasons.append(f": it has no namespace '{temporal.namespace}' (temporal.namespace)")
-            else:
-                reasons.append(f": {error.message}")
+            diagnosis.refused(temporal, error)
+            reasons.append(_MISSING if names_missing_namespace(error) else error.message)
         except RuntimeError as error:
             # The client's word for a connection that could not be made.
-            reasons.append(f": {' '.join(str(error).split())}")
+            reasons.append(await diagnosis.reason_of(temporal, error))
         else:
             return client
         await asyncio.sleep(RETRY_SECONDS)
@@ -133,18 +134,19 @@ async def _connect_patiently(
 def _tls(temporal: Temporal) -> TLSConfig | bool:
     section = temporal.tls
     if section is None or not section.enabled:
-        return False
+        return temporal.uses_tls
+    key = section.key_data.get_secret_value() if section.key_data else None
     return TLSConfig(
-        server_root_ca_cert=_read(section.ca_file),
+        server_root_ca_cert=_read(section.ca_file, section.ca_data),
         domain=section.server_name,
-        client_cert=_read(section.cert_file),
-        client_private_key=_read(section.key_file),
+        client_cert=_read(section.cert_file, section.cert_data),
+        client_private_key=_read(section.key_file, key),
     )
 
 
-def _read(path: str | None) -> bytes | None:
+def _read(path: str | None, data: str | None) -> bytes | None:
     if path is None:
-        return None
+        return data.encode() if data else None
     try:
         return Path(path).read_bytes()
     except OSError as error:

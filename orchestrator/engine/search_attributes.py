@@ -133,7 +133,10 @@ async def _usable(client: Client, timeout: timedelta) -> bool:
     found = " OR ".join(f"{name} IS NOT NULL" for name in TYPES)
     try:
         await client.count_workflows(found, rpc_timeout=timeout)
-    except RPCError:
+    except RPCError as error:
+        if error.status in {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED}:
+            # Not this call is refused, but we are.
+            raise
         return False
     return True
 

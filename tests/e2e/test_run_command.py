@@ -240,7 +240,7 @@ async def test_a_wrong_namespace_is_one_clear_line(tmp_path: Path) -> None:
         )
 
     assert 1 == code
-    assert "it has no namespace 'nope' (temporal.namespace)" in one_line(errors)
+    assert "has no namespace 'nope': correct temporal.namespace" in one_line(errors)
 
 
 @pytest.mark.parametrize("part", ["run", "worker", "api"])
