@@ -83,7 +83,9 @@ class Stack:
 
     def variables(self) -> dict[str, str]:
         """The environment of the product."""
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("ORCHESTRATOR_")}
+        clean = {
+            k: v for k, v in os.environ.items() if not k.startswith(("ORCHESTRATOR_", "TEMPORAL_"))
+        }
         return {
             **clean,
             "ORCHESTRATOR_CONFIG": str(self.config_path),

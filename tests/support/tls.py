@@ -138,9 +138,13 @@ async def serving(handler: Handler, context: ssl.SSLContext | None = None) -> As
 
 @dataclass
 class TlsProxy:
-    """Ends TLS before a server on this machine; ``cut`` breaks all connections."""
+    """Ends TLS before a server on this machine; ``cut`` breaks all connections.
+
+    While it is ``away`` it takes no new ones either.
+    """
 
     port: int
+    away: bool = False
     _connections: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @property
@@ -162,6 +166,8 @@ async def tls_proxy(context: ssl.SSLContext, target: int) -> AsyncIterator[TlsPr
     proxy = TlsProxy(0)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if proxy.away:
+            return
         inner, outer = await asyncio.open_connection("127.0.0.1", target)
         proxy._connections.add(writer)
         try:
