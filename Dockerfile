@@ -23,7 +23,7 @@ FROM python:3.11.16-slim-bookworm
 # Numbers, so that an orchestrator of containers can see that it is not root.
 RUN groupadd --gid 10001 orchestrator \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data orchestrator \
-    && install --directory --owner=10001 --group=10001 --mode=0750 /data
+    && install --directory --owner=10001 --group=10001 --mode=0750 /data /run/orchestrator
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY config.yaml ./
@@ -38,8 +38,8 @@ USER 10001:10001
 # The API, and its metrics for Prometheus.
 EXPOSE 8000 9090
 STOPSIGNAL SIGTERM
-# For `run` and `api`; another command brings its own check, or none.
+# For `run` and `api`; another command brings its own check, or none. Without the engine it lives on.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/health', timeout=4)"]
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/live', timeout=4)"]
 ENTRYPOINT ["orchestrator"]
 CMD ["run"]

@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PEERS := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-ui screenshots format lock chaos histories release-histories rolling bench bench-scale clean
+.PHONY: help install install-dev run production-local test test-ui screenshots format lock chaos histories release-histories rolling bench bench-scale clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed  ## build .venv with the locked dependencies
 
@@ -32,6 +32,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 
 run: install  ## start the engine, a worker, the API and the sample agents
 	@$(BIN)/orchestrator run
+
+production-local: install  ## the topology of docker-compose.yml from programs of this machine
+	@$(BIN)/python -m deploy.local
 
 test: install-dev  ## format check, lint, types, import layers, all tests, coverage floor
 	$(BIN)/ruff format --check .

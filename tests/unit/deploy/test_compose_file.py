@@ -19,11 +19,12 @@ ROOT = Path(__file__).parents[3]
 COMPOSE = ROOT / "docker-compose.yml"
 DOCUMENT: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
 SERVICES: dict[str, dict[str, Any]] = DOCUMENT["services"]
-JOBS = {"temporal-schema", "temporal-namespace"}
+TOOLS = {"temporal-schema", "temporal-namespace"}
+JOBS = TOOLS | {"secrets"}
 OURS = ["api", "worker"]
 
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+):-(?P<default>[^}]*)\}")
-_PINNED = re.compile(r"[a-z0-9./-]+:\d+(\.\d+)+(-[a-z0-9.]+)?")
+_PINNED = re.compile(r"[a-z0-9./-]+:v?\d+(\.\d+)+(-[a-z0-9.]+)?")
 _SECRET = re.compile(r"PASSWORD|PWD|KEY|SECRET|TOKEN")
 
 DEPENDENCIES = [
@@ -46,7 +47,12 @@ def environment(service: str) -> dict[str, str]:
 
 def settings_in(service: str) -> Settings:
     """The settings that a service understands."""
-    return load(ROOT / "config.yaml", environment(service))
+    return load(ROOT / "config.yaml", without_files(environment(service)))
+
+
+def without_files(variables: dict[str, str]) -> dict[str, str]:
+    """The variables but those of secrets' files, which only a container has."""
+    return {k: v for k, v in variables.items() if not k.endswith("SECRET_FILE")}
 
 
 def check(file: Path) -> subprocess.CompletedProcess[str]:
@@ -97,7 +103,7 @@ def test_own_image_carries_the_version(service: str) -> None:
 def test_tools_are_of_the_servers_release() -> None:
     """The schema that is set up is the one that the server expects."""
     expected = SERVICES["temporal"]["image"].partition(":")[2]
-    assert {expected} == {SERVICES[job]["image"].partition(":")[2] for job in JOBS}
+    assert {expected} == {SERVICES[job]["image"].partition(":")[2] for job in TOOLS}
 
 
 @pytest.mark.parametrize(("dependent", "needed", "condition"), DEPENDENCIES)
@@ -126,10 +132,10 @@ def test_service_comes_back_and_job_does_not(service: str) -> None:
 
 
 def test_published_ports_are_local() -> None:
-    """Only this machine reaches the API, its metrics and the Web UI, and nothing else."""
+    """Only this machine reaches the API and the pages of the others, and nothing else."""
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    expected = {"127.0.0.1:8000:8000", "127.0.0.1:9090:9090", "127.0.0.1:8233:8080"}
-    assert expected == set(published)
+    expected = {"8000:8000", "8233:8080", "9090:9090", "3000:3000", "16686:16686"}
+    assert {f"127.0.0.1:{each}" for each in expected} == set(published)
 
 
 def test_api_asks_for_keys_where_it_is_told_to() -> None:
@@ -143,8 +149,56 @@ def test_api_asks_for_keys_where_it_is_told_to() -> None:
 def test_secret_comes_from_the_environment(service: str) -> None:
     """A password or key is a variable, at most with a default for tries."""
     variables = SERVICES[service].get("environment", {})
-    secrets = {name: str(value) for name, value in variables.items() if _SECRET.search(name)}
+    secrets = {
+        name: str(value)
+        for name, value in variables.items()
+        if _SECRET.search(name) and not (name == "SECRETS" or name.endswith("_FILE"))
+    }
     assert [] == [name for name, value in secrets.items() if not _VARIABLE.fullmatch(value)]
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_secret_that_all_share_comes_from_the_volume(service: str) -> None:
+    """Every file that is named is one that the job makes, in the volume that both mount."""
+    named = {v for k, v in environment(service).items() if k.endswith("_FILE")}
+    made = re.findall(r"^keep (\w+) ", (ROOT / "deploy" / "secrets.sh").read_text(), re.MULTILINE)
+    assert {f"{environment('secrets')['SECRETS']}/{name}" for name in made} == named
+    assert f"secrets:{environment('secrets')['SECRETS']}:ro" in SERVICES[service]["volumes"]
+
+
+def test_secrets_are_made_once_and_can_be_given(tmp_path: Path) -> None:
+    """What is there stays, but for what a variable gives; nobody else may read it."""
+
+    def make(**given: str) -> dict[str, str]:
+        command = ["sh", str(ROOT / "deploy" / "secrets.sh")]
+        subprocess.run(command, env={"SECRETS": str(tmp_path), **given}, check=True, timeout=30)
+        return {file.name: file.read_text() for file in tmp_path.iterdir()}
+
+    first, second = make(), make(SESSION_SECRET="s" * 40)
+    load(None, {"ORCHESTRATOR_CALLBACKS__SECRET_FILE": str(tmp_path / "callbacks")})
+    assert first | {"session": "s" * 40} == second
+    assert {0o600} == {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_there_are_two_of_each(service: str) -> None:
+    """One may go without the whole going with it."""
+    assert 2 == SERVICES[service]["deploy"]["replicas"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_service_is_bounded_and_confined(service: str) -> None:
+    """Limits of memory and processors, no capabilities, and but for one a read-only image."""
+    told = SERVICES[service]
+    assert {"cpus", "memory"} == set(told["deploy"]["resources"]["limits"])
+    assert (["ALL"], ["no-new-privileges:true"]) == (told["cap_drop"], told["security_opt"])
+    assert told["read_only"] is (service != "temporal-ui")
+
+
+@pytest.mark.parametrize("service", sorted(set(SERVICES) - JOBS))
+def test_service_that_serves_has_a_health_check(service: str) -> None:
+    """Whatever goes on can be asked how it is."""
+    assert "test" in SERVICES[service]["healthcheck"]
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -172,7 +226,7 @@ def test_other_engine_is_a_matter_of_variables(service: str) -> None:
         name: _VARIABLE.sub(lambda match: given.get(match["name"], match["default"]), value)
         for name, value in SERVICES[service]["environment"].items()
     }
-    temporal = load(ROOT / "config.yaml", variables).temporal
+    temporal = load(ROOT / "config.yaml", without_files(variables)).temporal
     assert temporal.tls is not None
     assert temporal.api_key is not None
     assert (True, "key") == (temporal.tls.enabled, temporal.api_key.get_secret_value())

@@ -199,8 +199,8 @@ def test_image_starts_a_command_of_ours() -> None:
 
 
 def test_image_checks_its_health() -> None:
-    """The image asks the API how it is, with the Python that it has."""
+    """The image asks whether the API lives, with the Python that it has."""
     [check] = final("HEALTHCHECK")
     program = json.loads(check.partition("CMD ")[2])
     assert ["python", "-c"] == program[:2]
-    assert "http://127.0.0.1:8000/health" in program[2]
+    assert "http://127.0.0.1:8000/live" in program[2]

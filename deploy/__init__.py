@@ -1,0 +1,1 @@
+"""What runs the product in production, and tries of it."""

@@ -1,0 +1,1 @@
+"""`make production-local`: the topology of docker-compose.yml from programs of this machine."""

@@ -1,0 +1,70 @@
+"""The command behind `make production-local`."""
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from deploy.local.programs import missing, temporal_server
+from deploy.local.running import CannotRun, Production
+from deploy.local.topology import NOT_HERE, Topology
+
+DIRECTORY = Path(".data") / "production"
+_INSTRUCTIONS = """\
+The development server on a file stands for Temporal's server and PostgreSQL. To have these: apt
+install postgresql, and with Go put temporal-server and temporal-sql-tool on PATH (docs/docker.md).
+"""
+
+
+@click.command()
+@click.option("--network", default="127.77.0", show_default=True, help="Of the addresses.")
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=DIRECTORY,
+    show_default=True,
+    help="For data, logs and what is rendered.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["postgresql", "development"]),
+    help="Temporal's server on PostgreSQL where it is installed, else the development server.",
+)
+def main(network: str, directory: Path, engine: str | None) -> None:
+    """Run the topology of docker-compose.yml from programs of this machine, until Ctrl-C.
+
+    \b
+    Examples:
+      python -m deploy.local
+      python -m deploy.local --network 127.78.0 --directory /tmp/try --engine development
+    """
+    if lacking := missing():
+        raise click.ClickException(f"install first: apt install {' '.join(lacking)}")
+    with_postgresql = temporal_server() if engine is None else engine == "postgresql"
+    if with_postgresql and not temporal_server():
+        raise click.ClickException("PostgreSQL, temporal-server or temporal-sql-tool is missing")
+    if not with_postgresql:
+        click.echo(_INSTRUCTIONS)
+    without = frozenset() if shutil.which("prometheus") else frozenset({"prometheus"})
+    topology = Topology(network, directory.absolute(), os.environ, NOT_HERE)
+    directory.mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    try:
+        with Production(topology, with_postgresql, without, show) as production:
+            click.echo(f"\nReady: {production.url} (docs: {production.url}/docs). Ctrl-C stops it.")
+            signal.pause()
+    except CannotRun as error:
+        raise click.ClickException(str(error)) from None
+
+
+def show(service: str, addresses: list[str]) -> None:
+    """Tell of a service that is ready."""
+    click.echo(f"{service:20} {', '.join(addresses)}")
+
+
+if __name__ == "__main__":
+    main()
