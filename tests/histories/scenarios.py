@@ -16,6 +16,7 @@ from activities.deliver_callback import CallbackSender
 from activities.follow_parts import PartsFollower
 from activities.join_tasks import TaskJoiner
 from activities.late_answers import LateAnswers
+from activities.publish_events import EventPublisher
 from activities.redrive import Redriver
 from activities.resolve_plan import PlanResolver
 from activities.run_chunk import ChunkCalls
@@ -40,6 +41,8 @@ from orchestrator.engine.tasks import summary
 from orchestrator.fleet.records import FLEET_ID, FLEET_WORKFLOW
 from orchestrator.fleet.state import FleetState
 from orchestrator.limits import RateLimits
+from orchestrator.messaging.events import News
+from orchestrator.messaging.outbox import Outbox
 from orchestrator.models import Dispatch, Route, Task
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, Routes, agent_queue
@@ -49,6 +52,7 @@ from tests.histories import (
     batch_scenarios,
     callback_scenarios,
     dead_letter_scenarios,
+    event_scenarios,
     fleet_scenarios,
     late_scenarios,
 )
@@ -202,6 +206,7 @@ SCENARIOS |= {
         aggregate_scenarios.COURSES,
         batch_scenarios.COURSES,
         callback_scenarios.COURSES,
+        event_scenarios.COURSES,
         late_scenarios.COURSES,
     )
     for name, course in courses.items()
@@ -249,10 +254,17 @@ async def stage(
                 HealthWatcher(transport.probe).watch_health,
                 callback_starter(client, RPC_SECONDS).start_callbacks,
             ]
+            broker = event_scenarios.Confirming()
             sender = CallbackSender(Scripted(), [bytes(32)], callback_scenarios.DELAYS)
             await stack.enter_async_context(callback_worker(client, settings, sender))
             await stack.enter_async_context(
-                workflow_worker(client, calls, resolver, long_activities=long_activities)
+                workflow_worker(
+                    client,
+                    calls,
+                    resolver,
+                    long_activities=long_activities,
+                    events=EventPublisher(Outbox(broker, _no_need), broker),
+                )
             )
             [breaker] = (each.breaker for each in pools.of_agent(AGENT).instances)
             if scenario.away:
@@ -270,6 +282,10 @@ async def stage(
                     )
                 )
             yield handle, agent
+
+
+async def _no_need(_: News) -> None:
+    raise AssertionError("the broker of the scenarios confirms all")
 
 
 def _queues(scenario: Scenario) -> list[str]:
