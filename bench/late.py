@@ -2,7 +2,8 @@
 
 An agent with ten slots takes 2,000 calls with 202, and then more. While they wait, memory is read
 at rest, as in bench.memory. Then engine, worker and API are stopped and started, and every answer
-is posted.
+is posted. Beside that stands what as many tasks leave behind in a product of its own that were
+answered at once: what waiting costs is the difference.
 """
 
 import argparse
@@ -44,12 +45,7 @@ async def measure(steps: Sequence[int]) -> dict[str, Any]:
     """Bytes a waiting task, how long another took meanwhile, and how the tasks ended."""
     with tempfile.TemporaryDirectory() as directory:
         async with Agent() as agent, running(Path(directory), config_of(agent.url)) as stack:
-            agent.behave(lambda call: Reply(status=202 if call.path == "/late" else 200))
-            await submit(stack.url, [{"pattern": "work", "payload": PAYLOAD}] * WARM_UP)
-            await rest(stack)
-            # What the first of them make a process load and keep is not one task's.
-            await submit(stack.url, [{"pattern": "late", "payload": PAYLOAD}] * WARM_UP)
-            await _answer(stack, await _taken(agent, WARM_UP))
+            await _warm_up(stack, agent)
             readings = await read(stack, "late", 0)
             calls: list[Call] = []
             for step in steps:
@@ -74,6 +70,29 @@ async def measure(steps: Sequence[int]) -> dict[str, Any]:
                 "other_task": {"status": other["status"], "seconds": round(seconds, 3)},
                 "answered_after_restart": ended,
             }
+
+
+async def measure_answered(steps: Sequence[int]) -> list[dict[str, Any]]:
+    """Bytes that a task leaves behind which was answered at once."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with Agent() as agent, running(Path(directory), config_of(agent.url)) as stack:
+            await _warm_up(stack, agent)
+            readings = await read(stack, "answered", 0)
+            done = 0
+            for step in steps:
+                await submit(stack.url, [{"pattern": "work", "payload": PAYLOAD}] * (step - done))
+                done = step
+                readings += await read(stack, "answered", step)
+            return summary(readings)
+
+
+async def _warm_up(stack: Stack, agent: Agent) -> None:
+    """What the first tasks make a process load and keep is not one task's."""
+    agent.behave(lambda call: Reply(status=202 if call.path == "/late" else 200))
+    await submit(stack.url, [{"pattern": "work", "payload": PAYLOAD}] * WARM_UP)
+    await rest(stack)
+    await submit(stack.url, [{"pattern": "late", "payload": PAYLOAD}] * WARM_UP)
+    await _answer(stack, await _taken(agent, WARM_UP))
 
 
 async def _taken(agent: Agent, number: int) -> list[Call]:
@@ -118,7 +137,9 @@ def main() -> None:
     )
     parser.add_argument("--tasks", default="2000,6000", help="how many wait, step by step")
     steps = [int(each) for each in parser.parse_args().tasks.split(",")]
-    print(json.dumps(asyncio.run(measure(steps)), indent=2))
+    found = asyncio.run(measure(steps))
+    found["memory_of_answered"] = asyncio.run(measure_answered(steps))
+    print(json.dumps(found, indent=2))
     sys.stdout.flush()
 
 
