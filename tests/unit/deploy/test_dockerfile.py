@@ -3,7 +3,6 @@
 import json
 import re
 import tomllib
-from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -14,33 +13,10 @@ from orchestrator.cli import COMMANDS
 from orchestrator.config_file import load
 from orchestrator.errors import StartupError
 from orchestrator.security.exposure import check_exposure
+from tests.support.dockerfile import instructions, reaches_the_builder, stages
 
 ROOT = Path(__file__).parents[3]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-
-Instruction = tuple[str, str]
-
-
-def instructions() -> list[Instruction]:
-    """The Dockerfile's instructions with their arguments, each on one line."""
-    lines = (ROOT / "Dockerfile").read_text().splitlines()
-    text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
-    joined = re.sub(r"\s*\\\n\s*", " ", text)
-    return [
-        (name, rest)
-        for name, _, rest in (line.partition(" ") for line in joined.splitlines())
-        if name
-    ]
-
-
-def stages() -> list[list[Instruction]]:
-    """The instructions of each stage, FROM first."""
-    found: list[list[Instruction]] = []
-    for instruction in instructions():
-        if instruction[0] == "FROM":
-            found.append([])
-        found[-1].append(instruction)
-    return found
 
 
 def final(name: str) -> list[str]:
@@ -59,28 +35,6 @@ def image_environment() -> dict[str, str]:
     """The variables that the image sets."""
     pairs = [pair.partition("=") for line in final("ENV") for pair in line.split()]
     return {name: value for name, _, value in pairs}
-
-
-def reaches_the_builder(path: str) -> bool:
-    """Whether .dockerignore lets a path through: the last rule that matches it or a parent."""
-    parts = path.split("/")
-    ancestors = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-    allowed = True
-    for line in (ROOT / ".dockerignore").read_text().splitlines():
-        rule = line.strip()
-        if not rule or rule.startswith("#"):
-            continue
-        pattern = rule.removeprefix("!")
-        if any(_matches(ancestor, pattern) for ancestor in ancestors):
-            allowed = rule.startswith("!")
-    return allowed
-
-
-def _matches(path: str, pattern: str) -> bool:
-    if pattern.startswith("**/"):
-        tail = pattern.removeprefix("**/")
-        return fnmatchcase(path.rpartition("/")[2], tail)
-    return path.count("/") == pattern.count("/") and fnmatchcase(path, pattern)
 
 
 def test_stages_share_one_pinned_base() -> None:
