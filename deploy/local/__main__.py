@@ -4,6 +4,8 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import click
@@ -13,14 +15,29 @@ from deploy.local.running import CannotRun, Production
 from deploy.local.topology import NOT_HERE, Topology
 
 DIRECTORY = Path(".data") / "production"
+_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _INSTRUCTIONS = """\
 The development server on a file stands for Temporal's server and PostgreSQL. To have these: apt
 install postgresql, and with Go put temporal-server and temporal-sql-tool on PATH (docs/docker.md).
 """
 
 
+def _loopback(_: click.Context, __: click.Parameter, network: str) -> str:
+    """Refuse what is no network of this machine alone."""
+    with suppress(ValueError):
+        if IPv4Address(f"{network}.1").is_loopback:
+            return network
+    raise click.BadParameter("three numbers, the first of which is 127, such as 127.78.0")
+
+
 @click.command()
-@click.option("--network", default="127.77.0", show_default=True, help="Of the addresses.")
+@click.option(
+    "--network",
+    default="127.77.0",
+    show_default=True,
+    callback=_loopback,
+    help="The first three numbers of the loopback addresses.",
+)
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
@@ -51,14 +68,21 @@ def main(network: str, directory: Path, engine: str | None) -> None:
     without = frozenset() if shutil.which("prometheus") else frozenset({"prometheus"})
     topology = Topology(network, directory.absolute(), os.environ, NOT_HERE)
     directory.mkdir(parents=True, exist_ok=True)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+    for number in _STOP:
+        signal.signal(number, stop)
     try:
         with Production(topology, with_postgresql, without, show) as production:
             click.echo(f"\nReady: {production.url} (docs: {production.url}/docs). Ctrl-C stops it.")
             signal.pause()
     except CannotRun as error:
         raise click.ClickException(str(error)) from None
+
+
+def stop(*_: object) -> None:
+    """End; a second Ctrl-C must not break off the stopping, which would leave programs behind."""
+    for number in _STOP:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(0)
 
 
 def show(service: str, addresses: list[str]) -> None:

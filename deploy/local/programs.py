@@ -2,12 +2,15 @@
 
 import os
 import pwd
+import random
 import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -25,6 +28,7 @@ class Program:
     Args:
         command: the program and its arguments.
         ready: what answers when it can be used: ``host:port``, or a URL that answers 200.
+        check: a command that succeeds then, where an open port does not tell.
         ends: whether it does its work and ends, instead of serving.
         environment: further variables.
         user: who runs it, where that is not us.
@@ -34,17 +38,23 @@ class Program:
 
     command: tuple[str, ...]
     ready: str = ""
+    check: tuple[str, ...] = ()
     ends: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     user: str | None = None
     before: tuple[tuple[str, ...], ...] = ()
     beside: tuple[str, ...] = ()
 
+    @property
+    def place(self) -> str:
+        """Where it serves: ``host:port``; empty where it serves nobody."""
+        return urlsplit(self.ready).netloc if "://" in self.ready else self.ready
+
 
 def postgresql_programs() -> Path | None:
     """Where PostgreSQL's programs are; Debian keeps them off PATH."""
     if found := shutil.which("initdb"):
-        return Path(found).parent
+        return Path(found).resolve().parent
     versions = Path("/usr/lib/postgresql").glob("*/bin/initdb")
     return max((each.parent for each in versions), key=_version, default=None)
 
@@ -98,6 +108,8 @@ def postgresql(topology: Topology, replica: Replica) -> Program:
     return Program(
         (*command, *(part for each in settings for part in ("-c", each))),
         ready=f"{replica.address}:5432",
+        # It listens before it has recovered from a crash.
+        check=(str(programs / "pg_isready"), "--quiet", "--host", replica.address),
         user=user,
         before=() if data.exists() else ((*initdb, *options), opened),
     )
@@ -126,8 +138,27 @@ def temporal(topology: Topology, replica: Replica) -> Program:
     return Program(("temporal-server", "start"), ready=f"{replica.address}:7233")
 
 
+_RELAY = """\
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+
+listen engine
+    bind {place}
+    server engine 127.0.0.1:{port}
+"""
+
+
 def development_server(topology: Topology, replica: Replica) -> Program:
-    """What stands for server and database where there is none."""
+    """What stands for server and database where there is none.
+
+    Its parts look for each other at 127.0.0.1 alone, so it stays there and HAProxy leads to it.
+    """
+    port, place = _free_port(), f"{replica.address}:7233"
+    relay = topology.directory / "engine.cfg"
+    relay.write_text(_RELAY.format(place=place, port=port))
     file = topology.volume("engine") / "engine.sqlite"
     settings = yaml.safe_load((ROOT / "deploy" / "temporal" / "dynamicconfig.yaml").read_text())
     values = [
@@ -137,9 +168,14 @@ def development_server(topology: Topology, replica: Replica) -> Program:
     ]
     # It knows no durations of dynamic configuration but as texts.
     given = (part for each in values for part in ("--dynamic-config-value", each))
-    command = (str(BIN / "temporal"), "server", "start-dev", "--headless", "--log-level", "warn")
-    place = ("--ip", replica.address, "--port", "7233", "--db-filename", str(file))
-    return Program((*command, *place, *given), ready=f"{replica.address}:7233")
+    temporal = str(BIN / "temporal")
+    command = (temporal, "server", "start-dev", "--headless", "--log-level", "warn")
+    return Program(
+        (*command, "--port", str(port), "--db-filename", str(file), *given),
+        ready=place,
+        check=(temporal, "operator", "cluster", "health", "--address", place),
+        beside=("haproxy", "-f", str(relay)),
+    )
 
 
 def _quoted(value: object) -> str:
@@ -180,8 +216,11 @@ def rabbitmq(topology: Topology, replica: Replica) -> Program:
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    """Outside the range of outgoing connections, one of which could take it meanwhile."""
+    while True:
+        port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def redis(topology: Topology, replica: Replica) -> Program:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import IO, Self
 from urllib.error import URLError
@@ -82,6 +83,7 @@ class Production:
         for name, make in self.programs().items():
             begun = [(each, make(self.topology, each)) for each in self.topology.replicas[name]]
             for replica, program in begun:
+                _refuse_taken(program.place)
                 self.launch(replica, program)
             for replica, program in begun:
                 self._wait_for(replica, program)
@@ -151,7 +153,7 @@ class Production:
                 return
             if code is not None:
                 raise CannotRun(f"{replica.name} has ended with {code}: see {log}")
-            if not program.ends and _answers(program.ready):
+            if not program.ends and _is_ready(program):
                 return
             time.sleep(POLL_SECONDS)
         raise CannotRun(f"{replica.name} is not ready after {START_SECONDS:g} s: see {log}")
@@ -162,16 +164,15 @@ class Production:
         self.processes.pop(name).wait()
 
     def stop(self) -> None:
-        """Stop all, the last that was started first."""
-        for name, process in reversed(self.processes.items()):
-            # PostgreSQL waits for its clients at SIGTERM.
-            fast = signal.SIGINT if name.startswith("postgresql") else signal.SIGTERM
-            self._signal(process, fast)
-            if name.startswith(("worker", "api")):
-                continue
-            self._end(process)
-        for process in self.processes.values():
-            self._end(process)
+        """Stop all, the last that was started first; what others use stops after them."""
+        for _, group in groupby(reversed(list(self.processes.items())), _stopped_with):
+            processes = dict(group)
+            for name, process in processes.items():
+                # PostgreSQL waits for its clients at SIGTERM.
+                fast = signal.SIGINT if name.startswith("postgresql") else signal.SIGTERM
+                self._signal(process, fast)
+            for process in processes.values():
+                self._end(process)
         self.processes.clear()
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
@@ -187,13 +188,49 @@ class Production:
             os.killpg(process.pid, number)
 
 
+def _stopped_with(item: tuple[str, object]) -> str:
+    """A common key of what is stopped together: all APIs and workers, whose calls may take long."""
+    name, _ = item
+    return "orchestrator" if name.startswith(("api", "worker")) else name
+
+
+def _refuse_taken(place: str) -> None:
+    """Another's server would be taken for ours, which could not start."""
+    if place and _connects(place):
+        port = place.rpartition(":")[2]
+        raise CannotRun(
+            f"{place} is taken: this runs already, or a program listens at port {port} of every "
+            "address (find it: ss -ltnp). To run beside another: "
+            "python -m deploy.local --network 127.78.0 --directory .data/another"
+        )
+
+
+def _is_ready(program: Program) -> bool:
+    if not _answers(program.ready):
+        return False
+    return not program.check or _succeeds(program.check)
+
+
+def _succeeds(command: tuple[str, ...]) -> bool:
+    """Tried again and again, so what it says is of no use."""
+    done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - of our own
+    return done.returncode == 0
+
+
 def _answers(ready: str) -> bool:
+    if not ready.startswith("http"):
+        return _connects(ready)
     try:
-        if ready.startswith("http"):
-            with urlopen(ready, timeout=5) as answer:  # noqa: S310 - an address of ours
-                return bool(answer.status == 200)  # noqa: PLR2004 - OK
-        host, _, port = ready.rpartition(":")
+        with urlopen(ready, timeout=5) as answer:  # noqa: S310 - an address of ours
+            return bool(answer.status == 200)  # noqa: PLR2004 - OK
+    except (OSError, URLError):
+        return False
+
+
+def _connects(place: str) -> bool:
+    host, _, port = place.rpartition(":")
+    try:
         with socket.create_connection((host, int(port)), timeout=5):
             return True
-    except (OSError, URLError):
+    except OSError:
         return False
