@@ -64,6 +64,7 @@ async def test_health_has_the_documented_fields(api: httpx.AsyncClient) -> None:
         "status",
         "timestamp",
         "version",
+        "config_version",
         "agents_healthy",
         "agents_total",
         "active_tasks",

@@ -119,7 +119,9 @@ async def test_operators_steer_and_the_doctor_sees_it(stack: Stack) -> None:
 async def test_an_interrupted_wait_leaves_the_task(stack: Stack, agent: Agent) -> None:
     """And says how to look at it."""
     agent.script(Reply(hang=True))
-    process = await start(stack, "orchestrator", "submit", "work", "--wait")
+    # A run of the tests in the background may have its signals ignored, and hand that on.
+    interruptible = ("env", "--default-signal=INT")
+    process = await start(stack, *interruptible, "orchestrator", "submit", "work", "--wait")
     assert process.stderr is not None
     async with asyncio.timeout(DEADLINE_SECONDS):
         told = (await process.stderr.readline()).decode()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -9,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,30 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 START_SECONDS = 90.0
 STOP_SECONDS = 60.0
-# Seeded by the process, so that parallel test processes try different ports.
-_random = random.Random(os.getpid())  # noqa: S311
+_PORTS = 1_500
+
+
+def _own_ports() -> Iterator[int]:
+    """Ports for this process of tests alone, below those that outgoing connections take.
+
+    None comes again soon: what gets it may need a while until it listens.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    first = 20_000 + worker * _PORTS
+    start = random.randrange(_PORTS)  # noqa: S311
+    for number in itertools.count(start):
+        yield first + number % _PORTS
+
+
+_ports = _own_ports()
 
 
 def free_port() -> int:
-    """A port that nobody listens on, outside the range that outgoing connections take."""
-    while True:
-        port = _random.randrange(20_000, 32_000)
+    """A port that nobody listens on."""
+    for port in _ports:
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+    raise AssertionError("there is always another port")
 
 
 async def eventually(
@@ -290,7 +305,7 @@ async def ended(pids: Collection[int], seconds: float = 30.0) -> None:
 
 def _free_pair() -> int:
     """The first of two neighbouring free ports."""
-    while True:
-        port = free_port()
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
-            return port
+    first = free_port()
+    while (second := free_port()) != first + 1:
+        first = second
+    return first
