@@ -4,7 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aio_pika
@@ -57,7 +57,11 @@ async def hand_in(api: httpx.AsyncClient, path: str, body: Any) -> dict[str, Any
     headers = {"Idempotency-Key": str(uuid.uuid4())}
 
     async def accepted() -> dict[str, Any] | None:
-        answer = await api.post(path, json=body, headers=headers)
+        try:
+            answer = await api.post(path, json=body, headers=headers)
+        except httpx.RemoteProtocolError:
+            # So the proxy tells that an idle connection to a killed API was of no use.
+            return None
         if answer.status_code in AGAIN:
             return None
         assert 202 == answer.status_code, answer.text
@@ -70,10 +74,12 @@ async def end_of(api: httpx.AsyncClient, path: str) -> dict[str, Any]:
     """What a task's or a batch's status says once it has ended."""
 
     async def ended() -> dict[str, Any] | None:
-        answer = await api.get(path)
-        if answer.status_code in AGAIN:
-            return None
-        return dict(answer.json()) if answer.json()["status"] in ENDS else None
+        with suppress(httpx.RemoteProtocolError):
+            answer = await api.get(path)
+            if answer.status_code in AGAIN:
+                return None
+            return dict(answer.json()) if answer.json()["status"] in ENDS else None
+        return None
 
     return dict(await eventually(ended, PATIENCE_SECONDS, f"end of {path}"))
 

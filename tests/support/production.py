@@ -135,15 +135,18 @@ async def production_local() -> AsyncIterator[ProductionLocal]:
             await here.start()
             yield here
             assert await here.stop() == 0, here.said()
+            await ended(here.processes())
         finally:
             await _end(here)
 
 
 async def _end(here: ProductionLocal) -> None:
-    """Let a start that has failed stop what it started, and find what stays."""
+    """Leave nothing, whatever has gone wrong; the reason is told by what went wrong first."""
     if here.process is not None and here.process.returncode is None:
         await here.stop()
-    await ended(here.processes())
+    for pid in here.processes():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _environment(pid: int) -> list[str]:
