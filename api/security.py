@@ -134,7 +134,10 @@ def _is_foreign(request: Request) -> bool:
     if site not in {"same-origin", "none"}:
         return True
     origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    try:
+        return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    except ValueError:
+        return True
 
 
 def _check(caller: Caller, wanted: Scope | None, method: str, path: str) -> None:

@@ -699,6 +699,11 @@ class Settings(Section):
             self._logins[endpoints.origin(url)] = SecretStr(login)
         return url
 
+    def with_logins_of(self, other: "Settings") -> Self:
+        """These settings with the logins of others, whose addresses they have."""
+        self._logins = dict(other.logins)
+        return self
+
     @property
     def logins(self) -> Mapping[str, SecretStr]:
         """``user:password`` by the instance in whose address they were, as they stand in a URL."""

@@ -97,7 +97,8 @@ def settled(running: Settings, wanted: Settings) -> Settings:
     """The wanted settings, but what needs a restart as it runs."""
     sections = {name: _settled(name, running, wanted) for name in Settings.model_fields}
     # It matters which were given: a block that is left out means other things than its defaults.
-    return Settings.model_construct(_fields_set=set(wanted.model_fields_set), **sections)
+    found = Settings.model_construct(_fields_set=set(wanted.model_fields_set), **sections)
+    return found.with_logins_of(wanted)
 
 
 def _settled(name: str, running: Settings, wanted: Settings) -> Any:

@@ -92,8 +92,9 @@ class Directory:
     def put(self, key: str, data: bytes) -> None:
         """Write a file under another name first."""
         path = self._root / key
-        if path.exists():
-            return
+        with self._answering():
+            if path.exists():
+                return
         for _ in range(_PUT_TRIES):
             # Between the two a clean-up may find the directory empty, and remove it.
             with contextlib.suppress(FileNotFoundError), self._answering():

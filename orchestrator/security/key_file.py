@@ -50,6 +50,9 @@ def read(path: Path) -> KeyRing:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise StartupError(f"{path}: {where or 'file'}: {first['msg']}") from None
+    except ValueError as error:
+        # Such as a date that is none.
+        raise StartupError(f"{path}: not YAML: {error}") from None
 
 
 def write(path: Path, ring: KeyRing) -> None:

@@ -188,9 +188,13 @@ class _Count:
         if self.clock() - self._asked_at < self.period and self._total() + tasks <= most:
             return True
         end = self.clock() + 2 * SETTLE_SECONDS
+        arrived = self.clock()
         async with self._turn:
             while True:
-                await self._renew()
+                # Who waited for a turn takes what was counted meanwhile.
+                if self._asked_at < arrived:
+                    await self._renew()
+                    arrived = self.clock()
                 if self._total() + tasks <= most:
                     return True
                 if self._counted + tasks > most or self.clock() >= end:

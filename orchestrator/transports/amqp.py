@@ -6,6 +6,7 @@ lives as long as the connection: what is under way when that is lost counts as b
 """
 
 import asyncio
+import math
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -53,6 +54,7 @@ APP_ID = "orchestration-agent"
 _REPLY_QUEUE = "amq.rabbitmq.reply-to"
 _GUEST = "guest:guest"
 _EXCERPT_BYTES = 1200
+_LONGEST_PAUSE = 999_999_999.0
 _PLAIN_ENCODINGS = {"", "utf-8", "utf8", "identity"}
 
 log = get_logger(__name__)
@@ -193,6 +195,7 @@ class _Broker:
         }
         self._session: _Session | None = None
         self._opening: asyncio.Task[_Session] | None = None
+        self._leaving: asyncio.Task[None] | None = None
 
     async def session(self) -> "_Session":
         """The connection, made anew if it was lost; all who ask meanwhile wait for the same one.
@@ -210,8 +213,12 @@ class _Broker:
 
     def _opened(self, opening: "asyncio.Task[_Session]") -> None:
         self._opening = None
-        if not opening.cancelled() and opening.exception() is None:
-            self._session = opening.result()
+        if opening.cancelled() or opening.exception() is not None:
+            return
+        if self._session is not None:
+            # The broker may have closed its channel alone.
+            self._leaving = asyncio.create_task(self._session.close())
+        self._session = opening.result()
 
     async def _open(self) -> "_Session":
         try:
@@ -411,7 +418,7 @@ def _retry_after(given: object) -> float | None:
     if given is None or isinstance(given, bool):
         return None
     if isinstance(given, int | float):
-        return max(0.0, float(given))
+        return min(max(0.0, float(given)), _LONGEST_PAUSE) if math.isfinite(given) else None
     return retry_after_seconds(_text(given), datetime.now(UTC))
 
 

@@ -127,3 +127,13 @@ def test_the_version_tells_nothing_of_secrets(tmp_path: Path) -> None:
         for each in ("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "OTEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz")
     )
     assert version_of(first) == version_of(second)
+
+
+def test_logins_of_agents_outlive_a_change(tmp_path: Path) -> None:
+    """They are no field of the configuration, since they are shown nowhere."""
+    rules = (
+        "routing_rules: [{pattern: a, target_agent: reader, endpoint: 'amqp://ann:pass@h/work'}]"
+    )
+    running = of(tmp_path, rules)
+    found = settled(running, of(tmp_path, rules + "\nload_balancing: {health_check_interval: 7}"))
+    assert {"ann:pass"} == {each.get_secret_value() for each in found.logins.values()}

@@ -121,6 +121,7 @@ def test_the_list_shows_no_secrets(file: Path) -> None:
     ("text", "reason"),
     [
         ("keys: [", "not YAML"),
+        ("keys: [{expires_at: 2026-13-45T00:00:00Z}]", "not YAML: month must be in 1..12"),
         ("keys: [{id: key_00000000}]", "keys.0.name"),
         ("other: 1", "other"),
         ("- 1", "file"),

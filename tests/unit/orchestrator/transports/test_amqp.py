@@ -30,7 +30,7 @@ from orchestrator.errors import (
     ReplyUnreadable,
 )
 from orchestrator.transports import AgentRequest
-from orchestrator.transports.amqp import AmqpTransport
+from orchestrator.transports.amqp import AmqpTransport, _retry_after
 from tests.support.queues import Decide, QueueAgent, echo, queue_agent, silence
 from tests.support.rabbit import RabbitServer, rabbit_server
 from tests.support.relay import relay
@@ -371,3 +371,12 @@ def _certificate(directory: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "server.pem", directory / "key.pem")
     return context
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [(5, 5.0), (-1, 0.0), (float("inf"), None), (float("nan"), None), (1e300, 999_999_999.0)],
+)
+def test_no_pause_is_endless(given: float, seconds: float | None) -> None:
+    """What an agent says of when to come again is taken within bounds."""
+    assert seconds == _retry_after(given)
