@@ -113,7 +113,7 @@ def _path(file: Path | None, config_path: Path | None) -> Path:
     return found
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
     """API keys: who may use the API, for which tenant, to do what.
 

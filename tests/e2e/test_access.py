@@ -196,7 +196,8 @@ async def test_no_path_is_open_that_is_not_meant_to_be(
         assert 401 == by_nobody.status_code
     if asked.scope not in {None, "read"}:
         assert 403 == by_reader.status_code
-    assert (asked.scope is None) == (asked.path in {"/health", "/session", "/completions/{token}"})
+    public = {"/health", "/live", "/ready", "/session", "/completions/{token}"}
+    assert (asked.scope is None) == (asked.path in public)
 
 
 async def test_the_tenant_itself_has_all_of_it(clients: Clients, acmes: dict[str, str]) -> None:

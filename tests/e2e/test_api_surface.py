@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 _FOLLOWED = ("status/{task", "batches/{batch", "aggregate/{aggregate")
 PATHS = {
     "/session",
+    *("/live", "/ready"),
     "/asyncapi",
     "/asyncapi.json",
     "/orchestrate",
