@@ -84,7 +84,7 @@ def application(record: Record) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_get("/health", health)
     app.router.add_route("*", FORBIDDEN, forbidden)
-    app.router.add_post("/work/{agent}", work)
+    app.router.add_post("/jobs/{agent}", work)
     return app
 
 

@@ -99,7 +99,7 @@ def config(ports: dict[str, int], broker: str, broker_port: int | None) -> dict[
 
     def rule(pattern: str, agent: str = "plain", **more: Any) -> dict[str, Any]:
         common = {"timeout": ATTEMPT_SECONDS, "answer_timeout": ANSWER_SECONDS}
-        endpoint = f"/work/{agent}"
+        endpoint = f"/jobs/{agent}"
         return {"pattern": pattern, "target_agent": agent, "endpoint": endpoint, **common, **more}
 
     return {
