@@ -185,8 +185,11 @@ class _Count:
         Raises:
             EngineUnavailable: the engine does not answer.
         """
-        if self.clock() - self._asked_at < self.period and self._total() + tasks <= most:
-            return True
+        if self.clock() - self._asked_at < self.period:
+            if self._total() + tasks <= most:
+                return True
+            if self._counted + tasks > most:
+                return False
         end = self.clock() + 2 * SETTLE_SECONDS
         arrived = self.clock()
         async with self._turn:
