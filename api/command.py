@@ -15,7 +15,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from api.app import create_app
-from api.connections import BoundedProtocol
+from api.connections import BoundedProtocol, answering_at_the_end
 from api.direct import DirectRoutes
 from api.ingest import taking
 from api.security import Gate
@@ -129,10 +129,10 @@ async def serve(live: LiveSettings) -> None:
 def _traced(app: ASGIApp, spans: "Spans | None") -> ASGIApp:
     """The application; its requests are spans, where those are wanted."""
     if spans is None:
-        return app
+        return answering_at_the_end(app)
     from api.traced import TracedApp  # noqa: PLC0415 - only who traces pays for it
 
-    return TracedApp(app, spans)
+    return TracedApp(answering_at_the_end(app), spans)
 
 
 class Server(uvicorn.Server):

@@ -1,9 +1,11 @@
 """What a connection may take before the application sees it: headers, time, and its very place."""
 
 import asyncio
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.errors import problem
@@ -117,6 +119,28 @@ class BoundedProtocol(HttpToolsProtocol):
         if answering is None or not answering.response_started or answering.response_complete:
             self.transport.write(_written(status, detail))
         self.transport.close()
+
+
+def answering_at_the_end(app: ASGIApp) -> ASGIApp:
+    """The application; what outlasts the grace of a stop, and is given up, is answered with 503.
+
+    uvicorn would say 500, as if something had broken.
+    """
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            given_up = problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "This process stops, and had no time for an answer; ask again",
+                {"Retry-After": "1"},
+            )
+            # Refused by the server where an answer has begun.
+            with suppress(RuntimeError):
+                await given_up(scope, receive, send)
+
+    return answering
 
 
 def _written(status: int, detail: str) -> bytes:

@@ -2,8 +2,12 @@
 
 An agent with ten slots takes 2,000 calls with 202, and then more. While they wait, memory is read
 at rest, as in bench.memory. Then engine, worker and API are stopped and started, and every answer
-is posted. Beside that stands what as many tasks leave behind in a product of its own that were
-answered at once: what waiting costs is the difference.
+is posted. Beside that stands
+
+- what the processes need when they are started while all of them wait, and when none does: what
+  waiting costs is the difference;
+- what as many tasks leave behind in a product of its own that were answered at once: what a process
+  keeps of its work, waiting or not.
 """
 
 import argparse
@@ -45,8 +49,9 @@ async def measure(steps: Sequence[int]) -> dict[str, Any]:
     """Bytes a waiting task, how long another took meanwhile, and how the tasks ended."""
     with tempfile.TemporaryDirectory() as directory:
         async with Agent() as agent, running(Path(directory), config_of(agent.url)) as stack:
+            readings = await read(stack, "late, started anew", 0)
             await _warm_up(stack, agent)
-            readings = await read(stack, "late", 0)
+            readings += await read(stack, "late", 0)
             calls: list[Call] = []
             for step in steps:
                 more = [{"pattern": "late", "payload": PAYLOAD}] * (step - len(calls))
@@ -63,6 +68,7 @@ async def measure(steps: Sequence[int]) -> dict[str, Any]:
             seconds = time.perf_counter() - began
             await stack.stop()
             await stack.start()
+            readings += await read(stack, "late, started anew", steps[-1])
             ended = await _answer(stack, calls)
             return {
                 "memory": summary(readings),

@@ -116,7 +116,6 @@ class Ledger:
     @contextmanager
     def redriving(self, item: Item) -> Iterator[None]:
         """It is run again, so that what it was does not bind; meanwhile it may be either."""
-        item.redriven += 1
         item.in_doubt = True
         try:
             yield

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -33,8 +34,15 @@ class Patient:
         """Close its connections."""
         await self._client.aclose()
 
-    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
-        """The first answer that is neither 503 nor 429 nor silence.
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        sent: Callable[[], None] = lambda: None,
+        **headers: str,
+    ) -> httpx.Response:
+        """The first answer that is neither 503 nor 429 nor silence; ``sent`` is told each request.
 
         Raises:
             Stuck: there was none for five minutes.
@@ -42,6 +50,7 @@ class Patient:
         end = time.monotonic() + PATIENCE_SECONDS
         last = "no answer"
         while time.monotonic() < end:
+            sent()
             try:
                 answer = await self.once(method, path, body, **headers)
             except httpx.TransportError as error:

@@ -147,8 +147,12 @@ class Client:
             item.discarded = True
             await self.patient.ask("POST", f"/dead-letters/{task_id}/discard")
             return
+
+        def sent() -> None:
+            item.redriven += 1
+
         with self.ledger.redriving(item):
-            await self.patient.ask("POST", f"/dead-letters/{task_id}/redrive")
+            await self.patient.ask("POST", f"/dead-letters/{task_id}/redrive", sent=sent)
 
     async def batch(self) -> None:
         """Hand many in at once."""

@@ -8,25 +8,31 @@ import pytest
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.connections import BoundedProtocol
+from api.connections import BoundedProtocol, answering_at_the_end
 from orchestrator.config import Limits
 
 SECONDS = 10
 
 
-async def app(scope: object, receive: object, send: object) -> None:
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Reads the body, and says so."""
-    request = Request(scope, receive, send)  # type: ignore[arg-type]
+    request = Request(scope, receive, send)
     await request.body()
-    await Response("fine")(scope, receive, send)  # type: ignore[arg-type]
+    await Response("fine")(scope, receive, send)
 
 
 @asynccontextmanager
-async def served(limits: Limits) -> AsyncIterator[int]:
-    """The port of a server with these limits."""
+async def served(limits: Limits, application: ASGIApp = app) -> AsyncIterator[int]:
+    """The port of a server with these limits; a second after the block it gives up what goes on."""
     config = uvicorn.Config(
-        app, port=0, http=BoundedProtocol.within(limits), log_config=None, lifespan="off"
+        application,
+        port=0,
+        http=BoundedProtocol.within(limits),
+        log_config=None,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
@@ -107,3 +113,26 @@ async def test_a_kept_connection_is_not_cut_between_requests() -> None:
                 assert b"fine" in await reader.readuntil(b"fine")
             await asyncio.sleep(0.3)
         writer.close()
+
+
+@pytest.mark.parametrize(("begun", "status"), [(False, b"503"), (True, b"200")])
+async def test_what_outlasts_the_grace_of_a_stop_is_to_be_asked_again(
+    *, begun: bool, status: bytes
+) -> None:
+    """With 503 and when; where an answer has begun, its connection ends."""
+    going = asyncio.Event()
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"some", "more_body": True})
+        going.set()
+        await asyncio.Event().wait()
+
+    async with served(Limits(), answering_at_the_end(endless)) as port:
+        answer = asyncio.create_task(sent(port, GOOD))
+        await going.wait()
+
+    head = (await answer).split(b"\r\n\r\n")[0].lower()
+    assert head.split()[1] == status
+    assert (b"retry-after: 1" in head) is not begun
