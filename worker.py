@@ -1,12 +1,11 @@
 """The worker: runs workflows, and the calls of every agent from the agent's own task queue."""
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 import uvloop
@@ -32,10 +31,8 @@ from orchestrator.cli import config_file, config_option, plain_errors
 from orchestrator.config import Settings
 from orchestrator.engine.agent_workers import AgentWorkers
 from orchestrator.engine.callbacks import Callbacks
-from orchestrator.engine.connect import connect
 from orchestrator.engine.dead_letters import DeadLetters
-from orchestrator.engine.fleet import FIRST_LOOK_SECONDS, Fleet, FleetView, fleet_config
-from orchestrator.engine.payloads import converter_of
+from orchestrator.engine.fleet import FIRST_LOOK_SECONDS, FleetView
 from orchestrator.engine.queue_limits import QueueLimits
 from orchestrator.engine.readiness import Readiness
 from orchestrator.engine.slots import agent_tuner
@@ -45,25 +42,18 @@ from orchestrator.errors import StartupError
 from orchestrator.fleet.records import FleetSnapshot
 from orchestrator.limits import RateLimits
 from orchestrator.live_settings import LiveSettings
-from orchestrator.messaging.outbox import Outbox, by_workflow
-from orchestrator.messaging.publishers import publisher_of
 from orchestrator.parts import (
-    Shared,
-    agent_transport,
-    close_all,
     completion_urls,
     grace_of,
     in_background,
-    interceptors,
     metrics_server,
-    secret_headers,
     settle,
     stop_on_signals,
 )
 from orchestrator.receivers import Receivers
-from orchestrator.resilience.pool import Pool, Pools
+from orchestrator.resilience.pool import Pool
 from orchestrator.routing import Routes, agent_queue
-from orchestrator.shared_limits import SharedBuckets
+from orchestrator.shared_parts import Shared, sharing
 from orchestrator.telemetry import logging
 from orchestrator.telemetry.logging import get_logger
 from orchestrator.telemetry.tracing import tracing
@@ -113,98 +103,83 @@ async def work(live: LiveSettings) -> None:
 async def _work(live: LiveSettings, stop: asyncio.Event, spans: "Spans | None") -> None:
     settings = live.now
     with metrics_server(settings) as exposition:
-        name = f"worker@{os.getpid()}"
-        client = await connect(
-            settings.temporal,
-            name,
-            exposition,
-            interceptors(spans),
-            converter=converter_of(settings),
-        )
-        transport = agent_transport(settings, spans)
-        pools = Pools.of(settings)
-        headers, limits, shared = (
-            secret_headers(settings),
-            RateLimits(settings),
-            SharedBuckets.of(settings),
-        )
-        completions = completion_urls(settings)
-        publisher = publisher_of(settings)
-        outbox = Outbox(publisher, by_workflow(client, settings.temporal.rpc_timeout))
-        calls = AgentCalls(pools, transport, headers, completions=completions, outbox=outbox)
-        chunks = ChunkCalls(
-            Means(
-                pools,
-                transport,
-                headers,
-                limits,
-                Buckets(shared),
-                outbox=outbox,
-                grace_seconds=settings.temporal.shutdown_grace,
-                completions=completions,
-                max_bytes=settings.max_blob_bytes,
+        async with sharing(settings, "worker", exposition, spans) as shared:
+            client, fleet = shared.client, shared.fleet
+            parts = _Parts.of(settings, shared)
+            workers = (
+                general_worker(settings, parts),
+                callback_worker(client, settings, parts.sender),
             )
-        )
-        fleet = FleetView(
-            Fleet(client, settings.temporal.rpc_timeout), fleet_config(settings), name
-        )
-        fleet.watch(pools)
-        fleet.listen(lambda snapshot, _: limits.sync(snapshot))
-        resolver, sender = PlanResolver(Routes(settings)), callback_sender(settings)
-        workers = [
-            workflow_worker(
-                client,
-                calls,
-                resolver,
-                grace_of(settings),
-                long_activities=general_activities(client, settings, transport, headers),
-                events=EventPublisher(outbox, publisher),
-                versioning=settings.temporal.versioning,
-            ),
-            callback_worker(client, settings, sender),
-        ]
-        running = [asyncio.create_task(each.run()) for each in workers]
-        await make_current(client, settings.temporal)
-        await fleet.begin(FIRST_LOOK_SECONDS)
-        agents = AgentWorkers(
-            pools, lambda pool: agent_worker(client, settings, pool, calls, chunks)
-        )
-        agents.adapt()
-        metered = QueueLimits(client, RateLimits(settings), settings.temporal.rpc_timeout)
-        parts = _Parts(
-            Shared(pools, fleet, headers, transport), resolver, sender, limits, metered, agents
-        )
-        async with in_background(
-            fleet.run(), keep_limits(metered, fleet), live.run(parts.prepared)
-        ):
-            settle()
-            if exposition is not None:
-                exposition.ready(Readiness(client, settings.temporal.rpc_timeout, stop).problem)
-            log.info("worker_ready", agents=len(settings.agents), engine=settings.temporal.target)
-            stopping = asyncio.create_task(stop.wait())
-            ending: set[asyncio.Future[Any]] = {stopping, agents.broken, *running}
-            await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            await asyncio.gather(agents.shutdown(), *(each.shutdown() for each in workers))
-            agents.broken.cancel()
-            ends = await asyncio.gather(agents.broken, *running, return_exceptions=True)
-            await close_all(transport, shared, outbox, publisher)
+            running = {each: asyncio.create_task(each.run()) for each in workers}
+            await make_current(client, settings.temporal)
+            await fleet.begin(FIRST_LOOK_SECONDS)
+            parts.agents.adapt()
+            async with in_background(
+                fleet.run(), keep_limits(parts.metered, fleet), live.run(parts.prepared)
+            ):
+                settle()
+                if exposition is not None:
+                    exposition.ready(Readiness(client, settings.temporal.rpc_timeout, stop).problem)
+                engine = settings.temporal.target
+                log.info("worker_ready", agents=len(settings.agents), engine=engine)
+                await _carry_on(running, parts.agents, stop)
+    log.info("worker_stopped")
+
+
+async def _carry_on(
+    running: Mapping[Worker, asyncio.Task[None]], agents: AgentWorkers, stop: asyncio.Event
+) -> None:
+    """Let the workers work until a signal; their calls in flight have their grace after it.
+
+    Raises:
+        StartupError: the engine has refused one of them, which ends the others too.
+    """
+    stopping = asyncio.create_task(stop.wait())
+    ending: set[asyncio.Future[Any]] = {stopping, agents.broken, *running.values()}
+    await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    await asyncio.gather(agents.shutdown(), *(each.shutdown() for each in running))
+    agents.broken.cancel()
+    ends = await asyncio.gather(agents.broken, *running.values(), return_exceptions=True)
     for end in ends:
         if isinstance(end, Exception):
             raise StartupError(f"The engine refused this worker: {end}") from end
-    log.info("worker_stopped")
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What of the worker goes by the configuration, and follows its changes."""
+    """What the worker is made of; most of it goes by the configuration, and follows its changes."""
 
     shared: Shared
+    calls: AgentCalls
     resolver: PlanResolver
     sender: CallbackSender
     limits: RateLimits
     metered: QueueLimits
     agents: AgentWorkers
+
+    @classmethod
+    def of(cls, settings: Settings, shared: Shared) -> Self:
+        """Made, and listening to the fleet; no agent is served yet.
+
+        Raises:
+            StartupError: the key of callbacks cannot be kept.
+        """
+        limits = RateLimits(settings)
+        shared.fleet.listen(lambda snapshot, _: limits.sync(snapshot))
+        client, calls = shared.client, agent_calls(shared)
+        chunks = chunk_calls(settings, shared, limits)
+        return cls(
+            shared=shared,
+            calls=calls,
+            resolver=PlanResolver(Routes(settings)),
+            sender=callback_sender(settings),
+            limits=limits,
+            metered=QueueLimits(client, RateLimits(settings), settings.temporal.rpc_timeout),
+            agents=AgentWorkers(
+                shared.pools, lambda pool: agent_worker(client, settings, pool, calls, chunks)
+            ),
+        )
 
     def prepared(self, settings: Settings) -> Callable[[], None]:
         """What takes over a changed configuration, once all that may fail has been built.
@@ -224,6 +199,50 @@ class _Parts:
             self.agents.adapt()
 
         return adopt
+
+
+def agent_calls(shared: Shared) -> AgentCalls:
+    """What calls agents for single tasks."""
+    return AgentCalls(
+        shared.pools,
+        shared.transport,
+        shared.headers,
+        completions=shared.completions,
+        outbox=shared.outbox,
+    )
+
+
+def chunk_calls(settings: Settings, shared: Shared, limits: RateLimits) -> ChunkCalls:
+    """What calls agents for the items of batches."""
+    return ChunkCalls(
+        Means(
+            shared.pools,
+            shared.transport,
+            shared.headers,
+            limits,
+            Buckets(shared.buckets),
+            outbox=shared.outbox,
+            grace_seconds=settings.temporal.shutdown_grace,
+            completions=shared.completions,
+            max_bytes=settings.max_blob_bytes,
+        )
+    )
+
+
+def general_worker(settings: Settings, parts: _Parts) -> Worker:
+    """The worker that runs workflows, and the activities of no agent."""
+    shared = parts.shared
+    return workflow_worker(
+        shared.client,
+        parts.calls,
+        parts.resolver,
+        grace_of(settings),
+        long_activities=general_activities(
+            shared.client, settings, shared.transport, shared.headers
+        ),
+        events=EventPublisher(shared.outbox, shared.publisher),
+        versioning=settings.temporal.versioning,
+    )
 
 
 def general_activities(

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from api.app import create_app
 from api.connections import BoundedProtocol, answering_at_the_end
+from api.dependencies import Process, Services
 from api.direct import DirectRoutes
 from api.ingest import taking
 from api.security import Gate
@@ -27,7 +28,7 @@ from orchestrator.cli import (
     listen_options,
     plain_errors,
 )
-from orchestrator.config import AgentIdentity
+from orchestrator.config import AgentIdentity, Settings
 from orchestrator.errors import StartupError
 from orchestrator.live_settings import LiveSettings
 from orchestrator.messaging.ingest import ingest
@@ -87,52 +88,56 @@ async def serve(live: LiveSettings) -> None:
                 ingest(settings.message_queue, taking(services)), live.run(services.prepare)
             ),
         ):
-            server = Server(
-                uvicorn.Config(
-                    _traced(
-                        Gate(
-                            DirectRoutes(create_app(services), services),
-                            services.authenticator,
-                            services.sessions,
-                        ),
-                        spans,
-                    ),
-                    loop="none",
-                    http=BoundedProtocol.within(settings.limits),
-                    ws="none",
-                    log_config=None,
-                    access_log=False,
-                    server_header=False,
-                    proxy_headers=False,
-                    timeout_keep_alive=30,
-                    timeout_graceful_shutdown=math.ceil(settings.temporal.shutdown_grace),
-                )
-            )
+            server = server_of(settings, services, spans)
             # Until now who comes is refused, and asks another process instead of waiting for this.
             open_up(listener, settings.agent)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             settle()
             log.info("api_ready", url=f"http://{settings.agent.host}:{settings.agent.port}")
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait(
-                {serving, stopping, services.workflows}, return_when=asyncio.FIRST_COMPLETED
-            )
-            if stop.is_set():
-                log.info("api_draining", seconds=settings.agent.drain)
-                await asyncio.wait({serving}, timeout=settings.agent.drain)
+            await _until_stopped(services.process, serving, settings.agent.drain)
             server.should_exit = True
             await serving
-            stopping.cancel()
     log.info("api_stopped")
+
+
+def server_of(settings: Settings, services: Services, spans: "Spans | None") -> "Server":
+    """The server of the application, within the limits on connections and requests."""
+    app = DirectRoutes(create_app(services), services)
+    gate = Gate(app, services.authenticator, services.sessions)
+    return Server(
+        uvicorn.Config(
+            _traced(answering_at_the_end(gate), spans),
+            loop="none",
+            http=BoundedProtocol.within(settings.limits),
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=math.ceil(settings.temporal.shutdown_grace),
+        )
+    )
+
+
+async def _until_stopped(process: Process, serving: asyncio.Task[None], drain: float) -> None:
+    """Return ``drain`` seconds after a signal, or as soon as something has ended by itself."""
+    stopping = asyncio.create_task(process.stopping.wait())
+    ending = {serving, stopping, process.workflows}
+    await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
+    if process.stopping.is_set():
+        log.info("api_draining", seconds=drain)
+        await asyncio.wait({serving}, timeout=drain)
+    stopping.cancel()
 
 
 def _traced(app: ASGIApp, spans: "Spans | None") -> ASGIApp:
     """The application; its requests are spans, where those are wanted."""
     if spans is None:
-        return answering_at_the_end(app)
+        return app
     from api.traced import TracedApp  # noqa: PLC0415 - only who traces pays for it
 
-    return TracedApp(answering_at_the_end(app), spans)
+    return TracedApp(app, spans)
 
 
 class Server(uvicorn.Server):

@@ -32,6 +32,18 @@ from orchestrator.security.sessions import Sessions
 from orchestrator.telemetry.exposition import Exposition
 
 
+@dataclass(frozen=True)
+class Process:
+    """What the routers know of the process that they are in."""
+
+    exposition: Exposition | None
+    """What Prometheus reads; None where metrics are not wanted."""
+    stopping: asyncio.Event
+    """Set when the process is told to stop: who waits is answered at once."""
+    workflows: asyncio.Task[None]
+    """The workflow worker beside the API; it ends early only when the engine refuses it."""
+
+
 @dataclass
 class Services:
     """The parts behind the API; of a changed configuration some are replaced, all at once."""
@@ -49,8 +61,6 @@ class Services:
     cancellations: Cancellations
     aggregates: Aggregates
     priorities: Priorities
-    exposition: Exposition | None
-    """What Prometheus reads; None where metrics are not wanted."""
     callbacks: Callbacks
     guard: SubmissionGuard
     live: LiveEvents
@@ -64,10 +74,7 @@ class Services:
     prepare: Prepare
     """Builds what a changed configuration replaces."""
     readiness: Readiness
-    stopping: asyncio.Event
-    """Set when the process is told to stop: who waits is answered at once."""
-    workflows: asyncio.Task[None]
-    """The workflow worker beside the API; it ends early only when the engine refuses it."""
+    process: Process
 
 
 async def services(request: Request) -> Services:

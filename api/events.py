@@ -73,7 +73,7 @@ async def task_events(
     With ``Last-Event-ID`` only what came after that event. docs/events.md names the events.
     """
     await check(caller, lambda: services.tasks.status(task_id), TaskNotFound(task_id))
-    return _answer(await services.live.task(task_id, last), services.stopping)
+    return _answer(await services.live.task(task_id, last), services.process.stopping)
 
 
 @router.get("/batches/{batch_id}/events", summary="Follow a batch live", responses=RESPONSES)
@@ -82,7 +82,7 @@ async def batch_events(
 ) -> Response:
     """The batch as GET /batches/{batch_id} shows it, whenever items have ended."""
     await check_batch(caller, services, batch_id)
-    return _answer(await services.live.batch(batch_id, last), services.stopping)
+    return _answer(await services.live.batch(batch_id, last), services.process.stopping)
 
 
 @router.get(
@@ -96,7 +96,7 @@ async def aggregate_events(
 ) -> Response:
     """The aggregate's numbers whenever tasks have ended, and at its end the results too."""
     await check_aggregate(caller, services, aggregate_id)
-    return _answer(await services.live.aggregate(aggregate_id, last), services.stopping)
+    return _answer(await services.live.aggregate(aggregate_id, last), services.process.stopping)
 
 
 def _answer(stream: Stream | None, stopping: asyncio.Event) -> Response:

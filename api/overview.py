@@ -52,7 +52,7 @@ async def health(services: ServicesDependency) -> Response:
             if queue.backlog
         },
     )
-    well = snapshot.reachable and not services.stopping.is_set()
+    well = snapshot.reachable and not services.process.stopping.is_set()
     code = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
     return Response(answer.model_dump_json(), code, media_type=_JSON)
 
@@ -81,7 +81,7 @@ async def ready(services: ServicesDependency) -> Response:
 
 
 def _state(snapshot: Snapshot, services: Services) -> str:
-    if services.stopping.is_set():
+    if services.process.stopping.is_set():
         return "stopping"
     if not snapshot.reachable:
         return "unhealthy"
@@ -119,8 +119,8 @@ async def metrics(request: Request, services: ServicesDependency) -> Response:
 
 
 async def _prometheus(services: Services) -> Response:
-    if services.exposition is None:
+    if services.process.exposition is None:
         return problem(HTTPStatus.NOT_FOUND, _OFF)
     # It asks the engine's client too, and must not hold up the requests beside it.
-    text = await asyncio.to_thread(services.exposition.text)
+    text = await asyncio.to_thread(services.process.exposition.text)
     return Response(text, media_type=CONTENT_TYPE)

@@ -1,16 +1,17 @@
 """The parts behind the API, opened and closed in order."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from temporalio.worker import Worker
+
 from activities.call_agent import AgentCalls
 from activities.publish_events import EventPublisher
 from activities.resolve_plan import PlanResolver
-from api.dependencies import Services
+from api.dependencies import Process, Services
 from orchestrator.admission import Admission
 from orchestrator.coalescing import Coalescer
 from orchestrator.config import Settings
@@ -19,12 +20,10 @@ from orchestrator.engine.aggregates import Aggregates
 from orchestrator.engine.callbacks import Callbacks
 from orchestrator.engine.cancellations import Cancellations
 from orchestrator.engine.completions import Completions
-from orchestrator.engine.connect import connect
 from orchestrator.engine.dead_letters import DeadLetters
-from orchestrator.engine.fleet import FIRST_LOOK_SECONDS, Fleet, FleetView, fleet_config
+from orchestrator.engine.fleet import FIRST_LOOK_SECONDS
 from orchestrator.engine.live_events import LiveEvents
 from orchestrator.engine.overview import Overview
-from orchestrator.engine.payloads import converter_of
 from orchestrator.engine.priorities import Priorities
 from orchestrator.engine.readiness import Readiness
 from orchestrator.engine.record import Blocked
@@ -34,19 +33,8 @@ from orchestrator.engine.traffic import Traffic
 from orchestrator.engine.usage import Usage
 from orchestrator.engine.versions import make_current
 from orchestrator.errors import StartupError
-from orchestrator.messaging.outbox import Outbox, by_workflow
-from orchestrator.messaging.publishers import publisher_of
 from orchestrator.models import BlockedBy, LimitMode
-from orchestrator.parts import (
-    Shared,
-    agent_transport,
-    close_all,
-    completion_urls,
-    grace_of,
-    in_background,
-    interceptors,
-    secret_headers,
-)
+from orchestrator.parts import completion_urls, grace_of, in_background
 from orchestrator.receivers import SubmissionGuard
 from orchestrator.resilience.breaker_policy import BreakerState
 from orchestrator.resilience.pool import Pools
@@ -54,7 +42,7 @@ from orchestrator.routing import Routes
 from orchestrator.security.authenticator import Authenticator
 from orchestrator.security.quotas import Quotas
 from orchestrator.security.sessions import Sessions
-from orchestrator.shared_limits import SharedBuckets
+from orchestrator.shared_parts import Shared, sharing
 from orchestrator.telemetry.exposition import Exposition
 from workflows.hosting import workflow_worker
 
@@ -74,91 +62,119 @@ async def open_services(
     The worker beside the API is what makes a start eager: the engine hands a new workflow's first
     task to the process that started it, in the answer to the start call.
     """
-    name = f"api@{os.getpid()}"
-    authenticator = Authenticator(settings)
-    client = await connect(
-        settings.temporal, name, exposition, interceptors(spans), converter=converter_of(settings)
+    authenticator, resolver = Authenticator(settings), PlanResolver(Routes(settings))
+    async with (
+        sharing(settings, "api", exposition, spans) as shared,
+        running(worker_of(settings, shared, resolver)) as workflows,
+    ):
+        process = Process(exposition, stopping, workflows)
+        services = services_of(settings, shared, resolver, authenticator, process)
+        shared.fleet.listen(lambda snapshot, _: services.admission.sync(snapshot))
+        await make_current(shared.client, settings.temporal)
+        await shared.fleet.begin(FIRST_LOOK_SECONDS)
+        if exposition is not None:
+            exposition.ready(services.readiness.problem)
+        async with in_background(services.overview.run(), shared.fleet.run()):
+            yield services
+
+
+def worker_of(settings: Settings, shared: Shared, resolver: PlanResolver) -> Worker:
+    """The worker that carries out workflows beside the API."""
+    calls = AgentCalls(
+        shared.pools,
+        shared.transport,
+        shared.headers,
+        completions=shared.completions,
+        outbox=shared.outbox,
     )
-    timeout = settings.temporal.rpc_timeout
-    transport = agent_transport(settings, spans)
-    pools, resolver = Pools.of(settings), PlanResolver(Routes(settings))
-    completions, publisher = completion_urls(settings), publisher_of(settings)
-    outbox = Outbox(publisher, by_workflow(client, timeout))
-    headers = secret_headers(settings)
-    calls = AgentCalls(pools, transport, headers, completions=completions, outbox=outbox)
-    events = EventPublisher(outbox, publisher)
-    worker = workflow_worker(
-        client,
+    return workflow_worker(
+        shared.client,
         calls,
         resolver,
         grace_of(settings),
-        events=events,
+        events=EventPublisher(shared.outbox, shared.publisher),
         versioning=settings.temporal.versioning,
     )
-    running = asyncio.create_task(worker.run())
-    shared = SharedBuckets.of(settings)
-    fleet = FleetView(Fleet(client, timeout), fleet_config(settings), name)
-    parts = Shared(pools, fleet, headers, transport)
+
+
+@asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[asyncio.Task[None]]:
+    """Have the worker run beside the block; what is yielded ends with it.
+
+    Raises:
+        StartupError: the engine has refused it.
+    """
+    run = asyncio.create_task(worker.run())
     try:
-        # The overview counts tasks, and tasks ask admission what they wait for.
-        tasks = Tasks(
-            client,
-            timeout,
-            lambda agent: what_blocks(agent, pools, admission),
-            # Other engines may be of a version that refuses it, and versions are other builds.
-            notes_builds=settings.temporal.is_embedded and not settings.temporal.versioning.enabled,
-        )
-        aggregates = Aggregates(client, timeout)
-        overview = Overview(client, tasks, tuple(settings.agents), timeout)
-        admission = Admission(settings, pools, overview, shared)
-        fleet.watch(pools)
-        fleet.listen(lambda snapshot, _: admission.sync(snapshot))
-        await make_current(client, settings.temporal)
-        await fleet.begin(FIRST_LOOK_SECONDS)
-        readiness = Readiness(client, timeout, stopping)
-        if exposition is not None:
-            exposition.ready(readiness.problem)
-        async with in_background(overview.run(), fleet.run()):
-            services = Services(
-                settings=settings,
-                config_version=version_of(settings),
-                routes=resolver.routes,
-                tasks=tasks,
-                coalescer=Coalescer(settings.coalescing, tasks.batches.start_coalesced, timeout),
-                overview=overview,
-                admission=admission,
-                fleet=fleet,
-                dead_letters=DeadLetters(client, timeout),
-                redrives=Redrives(client, timeout),
-                cancellations=Cancellations(client, timeout),
-                aggregates=aggregates,
-                priorities=Priorities(client, tasks, timeout),
-                exposition=exposition,
-                callbacks=Callbacks(client, timeout),
-                guard=SubmissionGuard.of(settings),
-                live=LiveEvents(client, tasks, aggregates, timeout),
-                completions=Completions(client, timeout),
-                completion_urls=completions,
-                traffic=Traffic(client, timeout),
-                authenticator=authenticator,
-                quotas=Quotas(settings.security.quotas, Usage(client, timeout), shared),
-                sessions=Sessions(settings.security, authenticator),
-                prepare=lambda settings: prepared(settings, services, parts, resolver),
-                readiness=readiness,
-                stopping=stopping,
-                workflows=running,
-            )
-            yield services
+        yield run
     finally:
         await worker.shutdown()
-        await asyncio.gather(running, return_exceptions=True)
-        await close_all(transport, shared, outbox, publisher)
-    if error := running.exception():
+        await asyncio.gather(run, return_exceptions=True)
+    if error := run.exception():
         raise StartupError(f"The engine refused the API's workflow worker: {error}") from error
 
 
+def services_of(
+    settings: Settings,
+    shared: Shared,
+    resolver: PlanResolver,
+    authenticator: Authenticator,
+    process: Process,
+) -> Services:
+    """What the routers work with; nothing is asked of the engine yet."""
+    client, timeout = shared.client, settings.temporal.rpc_timeout
+    tasks, overview, admission = queue_of(settings, shared)
+    aggregates = Aggregates(client, timeout)
+    services = Services(
+        settings=settings,
+        config_version=version_of(settings),
+        routes=resolver.routes,
+        tasks=tasks,
+        coalescer=Coalescer(settings.coalescing, tasks.batches.start_coalesced, timeout),
+        overview=overview,
+        admission=admission,
+        fleet=shared.fleet,
+        dead_letters=DeadLetters(client, timeout),
+        redrives=Redrives(client, timeout),
+        cancellations=Cancellations(client, timeout),
+        aggregates=aggregates,
+        priorities=Priorities(client, tasks, timeout),
+        callbacks=Callbacks(client, timeout),
+        guard=SubmissionGuard.of(settings),
+        live=LiveEvents(client, tasks, aggregates, timeout),
+        completions=Completions(client, timeout),
+        completion_urls=shared.completions,
+        traffic=Traffic(client, timeout),
+        authenticator=authenticator,
+        quotas=Quotas(settings.security.quotas, Usage(client, timeout), shared.buckets),
+        sessions=Sessions(settings.security, authenticator),
+        prepare=lambda settings: prepared(settings, services, shared, resolver),
+        readiness=Readiness(client, timeout, process.stopping),
+        process=process,
+    )
+    return services
+
+
+def queue_of(settings: Settings, shared: Shared) -> tuple[Tasks, Overview, Admission]:
+    """The tasks, how many wait, and how many more may.
+
+    The overview counts tasks, and tasks ask admission what they wait for.
+    """
+    timeout = settings.temporal.rpc_timeout
+    tasks = Tasks(
+        shared.client,
+        timeout,
+        lambda agent: what_blocks(agent, shared.pools, admission),
+        # Other engines may be of a version that refuses it, and versions are other builds.
+        notes_builds=settings.temporal.is_embedded and not settings.temporal.versioning.enabled,
+    )
+    overview = Overview(shared.client, tasks, tuple(settings.agents), timeout)
+    admission = Admission(settings, shared.pools, overview, shared.buckets)
+    return tasks, overview, admission
+
+
 def prepared(
-    settings: Settings, services: Services, parts: Shared, resolver: PlanResolver
+    settings: Settings, services: Services, shared: Shared, resolver: PlanResolver
 ) -> Callable[[], None]:
     """What takes over a changed configuration, once all that may fail has been built.
 
@@ -169,7 +185,7 @@ def prepared(
     routes, guard, version = Routes(settings), SubmissionGuard.of(settings), version_of(settings)
 
     def adopt() -> None:
-        parts.configure(settings)
+        shared.configure(settings)
         services.settings, services.config_version = settings, version
         services.routes = resolver.routes = routes
         services.guard = guard

@@ -22,7 +22,7 @@ async def watched(
     if not wait:
         return await look(0)
     watching = asyncio.create_task(look(wait))
-    stopping = asyncio.create_task(services.stopping.wait())
+    stopping = asyncio.create_task(services.process.stopping.wait())
     await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if not watching.done():

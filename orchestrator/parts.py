@@ -1,4 +1,4 @@
-"""What API and worker processes have in common: agent pools, transport, metrics port, signals."""
+"""What API and worker processes are made of and live by: transport, metrics port, signals."""
 
 import asyncio
 import ctypes
@@ -10,19 +10,16 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from temporalio.client import Interceptor
 
 from orchestrator.completions import CompletionUrls
 from orchestrator.config import Rule, Settings
-from orchestrator.engine.fleet import FleetView, fleet_config
 from orchestrator.errors import StartupError
 from orchestrator.models import Completion
-from orchestrator.resilience.pool import Pools
 from orchestrator.telemetry.exposition import Exposition, serving
 from orchestrator.telemetry.logging import get_logger
 from orchestrator.transports.by_scheme import AgentTransport, ByScheme
@@ -73,24 +70,6 @@ def secret_headers(settings: Settings) -> dict[str, dict[str, str]]:
     }
 
 
-@dataclass(frozen=True)
-class Shared:
-    """What of API and worker processes alike goes by the configuration, and follows its changes."""
-
-    pools: Pools
-    fleet: FleetView
-    headers: dict[str, dict[str, str]]
-    transport: AgentTransport
-
-    def configure(self, settings: Settings) -> None:
-        """Go by another configuration."""
-        self.pools.configure(settings)
-        self.fleet.configure(fleet_config(settings))
-        self.headers.clear()
-        self.headers.update(secret_headers(settings))
-        self.transport.configure(settings)
-
-
 def settle() -> None:
     """Trim a process that has started, for the long run that comes.
 
@@ -137,21 +116,6 @@ async def _told_of(work: Coroutine[Any, Any, None]) -> None:
         log.exception("background_work_broke", work=name)
         signal.raise_signal(signal.SIGTERM)
         raise StartupError(f"{name} has broken, see the log: {error!r}") from error
-
-
-class Closeable(Protocol):
-    """What holds connections."""
-
-    async def close(self) -> None:
-        """Give them up."""
-        ...
-
-
-async def close_all(*parts: Closeable | None) -> None:
-    """Close them in order; those that are not in use are None."""
-    for part in parts:
-        if part is not None:
-            await part.close()
 
 
 def completion_urls(settings: Settings) -> CompletionUrls | None:
