@@ -42,47 +42,10 @@ def sheets(told: Mapping[str, Any]) -> list[Sheet]:
     """All tables of a run."""
     modes = told["modes"]
     return [
-        Sheet(
-            "Tasks a second, until the last result is stored",
-            ("", "tasks", "tasks/s", "least", "most"),
-            [
-                (name, f"{row['tasks']:,}", *(_number(row["per_second"][k]) for k in _SPREAD))
-                for name, row in modes.items()
-            ],
-        ),
-        Sheet(
-            "Milliseconds: p50 / p95 / p99",
-            ("", "submit", "dispatch, one at a time", "end to end"),
-            [
-                (name, *(_latency(row[k]) for k in ("submit_ms", "dispatch_ms", "end_ms")))
-                for name, row in modes.items()
-            ],
-        ),
-        Sheet(
-            "What a task costs; the driver hands it in",
-            ("", "CPU ms", "of which", "events", "history bytes", "database bytes"),
-            [
-                (
-                    name,
-                    f"{sum(row['cpu_ms'].values()):.2f}",
-                    _kinds(row["cpu_ms"]),
-                    *(_number(row[key]) for key in ("events", "history_bytes", "database_bytes")),
-                )
-                for name, row in modes.items()
-            ],
-        ),
-        Sheet(
-            "Memory after the last task, each shared page counted once",
-            ("", "MB", "of which"),
-            [
-                (
-                    name,
-                    f"{sum(row['memory_mb'].values()):.0f}",
-                    _kinds(row["memory_mb"]),
-                )
-                for name, row in modes.items()
-            ],
-        ),
+        _throughput_sheet(modes),
+        _latency_sheet(modes),
+        _cost_sheet(modes),
+        _memory_sheet(modes),
         Sheet(
             "Ratios of the medians",
             ("", "ratio", "goal"),
@@ -94,6 +57,55 @@ def sheets(told: Mapping[str, Any]) -> list[Sheet]:
             [(name, row["durability"], row["versions"]) for name, row in modes.items()],
         ),
     ]
+
+
+def _throughput_sheet(modes: Mapping[str, Any]) -> Sheet:
+    return Sheet(
+        "Tasks a second, until the last result is stored",
+        ("", "tasks", "tasks/s", "least", "most"),
+        [
+            (name, f"{row['tasks']:,}", *(_number(row["per_second"][k]) for k in _SPREAD))
+            for name, row in modes.items()
+        ],
+    )
+
+
+def _latency_sheet(modes: Mapping[str, Any]) -> Sheet:
+    return Sheet(
+        "Milliseconds: p50 / p95 / p99",
+        ("", "submit", "dispatch, one at a time", "end to end"),
+        [
+            (name, *(_latency(row[k]) for k in ("submit_ms", "dispatch_ms", "end_ms")))
+            for name, row in modes.items()
+        ],
+    )
+
+
+def _cost_sheet(modes: Mapping[str, Any]) -> Sheet:
+    return Sheet(
+        "What a task costs; the driver hands it in",
+        ("", "CPU ms", "of which", "events", "history bytes", "database bytes"),
+        [
+            (
+                name,
+                f"{sum(row['cpu_ms'].values()):.2f}",
+                _kinds(row["cpu_ms"]),
+                *(_number(row[key]) for key in ("events", "history_bytes", "database_bytes")),
+            )
+            for name, row in modes.items()
+        ],
+    )
+
+
+def _memory_sheet(modes: Mapping[str, Any]) -> Sheet:
+    return Sheet(
+        "Memory after the last task, each shared page counted once",
+        ("", "MB", "of which"),
+        [
+            (name, f"{sum(row['memory_mb'].values()):.0f}", _kinds(row["memory_mb"]))
+            for name, row in modes.items()
+        ],
+    )
 
 
 _SPREAD = ("median", "min", "max")
