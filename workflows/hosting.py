@@ -72,25 +72,16 @@ def workflow_worker(
     inside it, and replay recorded histories (docs/decisions/0002-unsandboxed-workflows.md).
     """
     deployment = deployment_of(versioning)
-    runner = runner or UnsandboxedWorkflowRunner()
-    if versioning.enabled and versioning.tasks == "pinned":
-        runner = PinningRunner(runner, PINNED)
     worker = Worker(
         client,
         task_queue=WORKFLOW_QUEUE,
         workflows=WORKFLOWS,
         build_id=None if deployment else BUILD_ID,
         deployment_config=deployment,
-        activities=[
-            calls.call_agent,
-            resolver.resolve_plan,
-            resolver.plan_batch,
-            *([events.tell, events.publish_events] if events else []),
-            *long_activities,
-        ],
+        activities=[*_short_activities(calls, resolver, events), *long_activities],
         no_remote_activities=not long_activities,
         max_concurrent_activities=LONG_ACTIVITIES_AT_ONCE,
-        workflow_runner=runner,
+        workflow_runner=_pinning(runner or UnsandboxedWorkflowRunner(), versioning),
         max_cached_workflows=CACHED_WORKFLOWS,
         graceful_shutdown_timeout=grace,
         # A heartbeat is how a cancellation reaches an activity, so none is held back for long.
@@ -100,6 +91,21 @@ def workflow_worker(
     if client.data_converter.external_storage is not None:
         _allow_large_payloads(worker)
     return worker
+
+
+def _short_activities(
+    calls: AgentCalls, resolver: PlanResolver, events: EventPublisher | None
+) -> list[Callable[..., Any]]:
+    """What workflows run beside themselves."""
+    telling = [events.tell, events.publish_events] if events else []
+    return [calls.call_agent, resolver.resolve_plan, resolver.plan_batch, *telling]
+
+
+def _pinning(runner: WorkflowRunner, versioning: Versioning) -> WorkflowRunner:
+    """The runner; some workflows stay with this version, where that is wanted."""
+    if versioning.enabled and versioning.tasks == "pinned":
+        return PinningRunner(runner, PINNED)
+    return runner
 
 
 def _allow_large_payloads(worker: Worker) -> None:
