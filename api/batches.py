@@ -37,7 +37,7 @@ from orchestrator.dead_letters import (
     BulkStatus,
     DeadLetterFilter,
 )
-from orchestrator.engine.batches import SubmittedBatch
+from orchestrator.engine.batch_starts import SubmittedBatch
 from orchestrator.errors import (
     AgentUnavailable,
     BatchNotFound,
@@ -185,7 +185,7 @@ async def _submit(
                 datetime.now(UTC),
                 traceparent(request),
             )
-            submitted = await services.tasks.batches.submit(batch_id, parts, digest)
+            submitted = await services.tasks.batches.starts.submit(batch_id, parts, digest)
             if grant:
                 grant.replayed = not submitted.created
     except (AgentUnavailable, QueueFull, QuotaExceeded) as refusal:
@@ -202,7 +202,7 @@ async def _submit(
 async def _replayed(services: Services, batch_id: str, digest: str) -> SubmittedBatch | None:
     """The batch that was accepted before under its key, which no refusal takes back."""
     try:
-        return await services.tasks.batches.existing(batch_id, digest)
+        return await services.tasks.batches.starts.existing(batch_id, digest)
     except (BatchNotFound, EngineUnavailable):
         return None
 

@@ -130,7 +130,7 @@ def services_of(
         config_version=version_of(settings),
         routes=resolver.routes,
         tasks=tasks,
-        coalescer=Coalescer(settings.coalescing, tasks.batches.start_coalesced, timeout),
+        coalescer=Coalescer(settings.coalescing, tasks.batches.starts.coalesced, timeout),
         overview=overview,
         admission=admission,
         fleet=shared.fleet,

@@ -12,7 +12,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import WorkflowIDReusePolicy
 from temporalio.converter import DataConverter, decode_typed_search_attributes
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -45,7 +45,7 @@ from orchestrator.engine.record import (
     moment,
 )
 from orchestrator.engine.reports import readable, size_of
-from orchestrator.engine.rpc import engine_call
+from orchestrator.engine.rpc import EAGERLY_ONCE, engine_call
 from orchestrator.errors import (
     AggregateNotFound,
     EngineRefused,
@@ -212,13 +212,11 @@ class Aggregates:
                     aggregation,
                     id=aggregate_workflow_id(aggregate_id),
                     task_queue=WORKFLOW_QUEUE,
-                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     memo=memo,
                     search_attributes=search_attributes.of_tenant(aggregation.tenant),
                     static_summary=_summary(aggregation),
-                    request_eager_start=True,
                     rpc_timeout=self._deadline,
+                    **EAGERLY_ONCE,
                 )
         except WorkflowAlreadyStartedError:
             return await self.existing(aggregate_id, fingerprint)

@@ -1,56 +1,27 @@
-"""Batches in the engine: hand in, follow, read the results, cancel."""
+"""Batches in the engine: follow, read the results, cancel."""
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.common import (
-    WorkflowIDConflictPolicy,
-    WorkflowIDReusePolicy,
-)
-from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from orchestrator.batches import (
-    BATCH_WORKFLOW,
-    CANCEL_ITEMS,
-    MEMO_STARTS,
-    MEMO_TALLY,
-    Batch,
-    BatchStatus,
-    BatchTally,
-    item_id,
-    part_id,
-)
-from orchestrator.engine import search_attributes
+from orchestrator.batches import CANCEL_ITEMS, BatchStatus, item_id
 from orchestrator.engine.batch_counts import BatchCounts
 from orchestrator.engine.batch_items import BatchItems, OwnStatus, Seen
 from orchestrator.engine.batch_lists import BatchLists
 from orchestrator.engine.batch_parts import BatchParts, Part
 from orchestrator.engine.batch_record import BatchRecords
+from orchestrator.engine.batch_starts import BatchStarts
 from orchestrator.engine.batch_watches import BatchWatches
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.listing import InvalidCursor, decoded, encoded
-from orchestrator.engine.record import (
-    MEMO_CREATED_AT,
-    MEMO_DISPATCH,
-    MEMO_FINGERPRINT,
-    STATES,
-    Recorder,
-)
 from orchestrator.engine.rpc import engine_call
-from orchestrator.errors import (
-    BatchNotFound,
-    EngineRefused,
-    IdempotencyConflict,
-    TaskNotFound,
-)
-from orchestrator.models import Dispatch, TaskState, TaskStatus
-from orchestrator.routing import WORKFLOW_QUEUE
+from orchestrator.errors import BatchNotFound, TaskNotFound
+from orchestrator.models import TaskState, TaskStatus
 
 PAGE_BYTES = 1_500_000
 """Of the results of one page, the first of them set aside."""
@@ -58,22 +29,8 @@ OUTCOME_BYTES = 8_000_000
 """Of the results that are answered at once to whoever joins them."""
 _LOOKED_AT = 1_000
 """Items with a workflow of their own that one page asks for at most."""
-_PARTS_AT_ONCE = 4
 _CURSOR = b"batch:"
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
-_EAGERLY_ONCE: dict[str, Any] = {
-    "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
-    "id_conflict_policy": WorkflowIDConflictPolicy.FAIL,
-    "request_eager_start": True,
-}
-
-
-@dataclass(frozen=True)
-class SubmittedBatch:
-    """What became of a batch handed in; ``created`` is False when it existed before."""
-
-    status: BatchStatus
-    created: bool
 
 
 class Batches:
@@ -87,161 +44,17 @@ class Batches:
         self, client: Client, rpc_timeout: float, own: OwnStatus, *, notes_builds: bool = False
     ) -> None:
         self._client = client
-        self._notes_builds = notes_builds
         self._deadline = timedelta(seconds=rpc_timeout)
         self._histories = Histories(client, rpc_timeout)
-        self._recorder = Recorder(client.data_converter)
         records = BatchRecords(self._histories, client.data_converter)
         self._parts = BatchParts(self._histories, records, client.data_converter)
         self._items = BatchItems(client, self._parts, records, own, rpc_timeout)
         self._watches = BatchWatches(self._parts, records)
         self._counts = BatchCounts(client, self._parts, self._histories, rpc_timeout)
+        self.starts = BatchStarts(
+            client, self._parts, self._histories, rpc_timeout, notes_builds=notes_builds
+        )
         self.lists = BatchLists(client, self._counts, rpc_timeout)
-
-    async def submit(
-        self, batch_id: str, parts: Sequence[Batch], fingerprint: str | None = None
-    ) -> SubmittedBatch:
-        """Start the batch: its further parts, which wait, then the one that lets them begin.
-
-        Args:
-            batch_id: the workflow's id.
-            parts: with ``created_at``, in their order.
-            fingerprint: of the request, when the id was made from an idempotency key.
-
-        Raises:
-            PayloadTooLarge: the engine would refuse the input.
-            IdempotencyConflict: the id exists with another fingerprint.
-        """
-        if fingerprint is not None and len(parts) > 1:
-            try:
-                return await self.existing(batch_id, fingerprint)
-            except BatchNotFound:
-                pass
-        total = sum(len(part.items) for part in parts)
-        tenant = _tenant_of(parts)
-        try:
-            await self._start_further(batch_id, parts, total, fingerprint)
-            await self._start(
-                batch_id,
-                parts[0],
-                static_summary=f"{total:,} tasks",
-                memo=_memo(parts[0], fingerprint),
-                search_attributes=search_attributes.of_tenant(tenant),
-                **_EAGERLY_ONCE,
-            )
-        except WorkflowAlreadyStartedError:
-            return await self.existing(batch_id, fingerprint)
-        except RPCError as error:
-            raise EngineRefused(f"The engine refuses the batch: {error.message}") from None
-        created_at = parts[0].created_at
-        assert created_at is not None  # noqa: S101 - as the caller has promised
-        status = BatchStatus(
-            batch_id=batch_id,
-            status=TaskState.QUEUED,
-            total=total,
-            pending=total,
-            created_at=created_at,
-            updated_at=created_at,
-            tenant=tenant,
-        )
-        return SubmittedBatch(status, created=True)
-
-    async def start_coalesced(self, batch: Batch) -> None:
-        """Start tasks that were handed in at the same moment, as one batch of one part.
-
-        Raises:
-            EngineRefused: the engine will not have it.
-        """
-        batch_id = batch.batch_id
-        assert batch_id is not None  # noqa: S101 - whoever gathers them names it
-        attributes = search_attributes.of_coalesced(batch_id, notes_builds=self._notes_builds)
-        try:
-            await self._start(
-                batch_id,
-                batch,
-                static_summary=f"{len(batch.items):,} coalesced tasks",
-                memo=_memo(batch, None),
-                search_attributes=attributes,
-                **_EAGERLY_ONCE,
-            )
-        except WorkflowAlreadyStartedError:
-            pass  # by this very call, since nobody else has the id
-        except RPCError as error:
-            raise EngineRefused(f"The engine refuses the task: {error.message}") from None
-
-    async def _start_further(
-        self, batch_id: str, parts: Sequence[Batch], total: int, fingerprint: str | None
-    ) -> None:
-        turn = asyncio.Semaphore(_PARTS_AT_ONCE)
-
-        async def one(part: Batch) -> None:
-            workflow_id = part_id(batch_id, part.part)
-            async with turn:
-                try:
-                    await self._start(
-                        workflow_id,
-                        part,
-                        static_summary=f"{len(part.items):,} of {total:,} tasks of batch "
-                        f"{batch_id}",
-                        memo=_memo(part, fingerprint),
-                        search_attributes=search_attributes.of_tenant(_tenant_of(parts)),
-                        # One that was never released may be started again.
-                        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
-                        id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                    )
-                except WorkflowAlreadyStartedError:
-                    if not await self._waits(workflow_id, batch_id, fingerprint):
-                        raise
-
-        # Of two requests with one key, whoever has the first of them may go on.
-        for part in parts[1:2]:
-            await one(part)
-        await asyncio.gather(*map(one, parts[2:]))
-
-    async def _waits(self, workflow_id: str, batch_id: str, fingerprint: str | None) -> bool:
-        """Whether a part that exists is the same and open: its request was begun before.
-
-        Raises:
-            IdempotencyConflict: it is of another request.
-        """
-        info = (await self._histories.describe(workflow_id)).workflow_execution_info
-        memo = await self._recorder.memo(info.memo)
-        if fingerprint is None or memo.get(MEMO_FINGERPRINT) != fingerprint:
-            raise IdempotencyConflict(batch_id, "batch")
-        return info.status not in STATES
-
-    async def _start(self, workflow_id: str, part: Batch, **chosen: Any) -> None:
-        async with engine_call(self._deadline):
-            await self._client.start_workflow(
-                BATCH_WORKFLOW,
-                part,
-                id=workflow_id,
-                task_queue=WORKFLOW_QUEUE,
-                rpc_timeout=self._deadline,
-                **chosen,
-            )
-
-    async def existing(self, batch_id: str, fingerprint: str | None) -> SubmittedBatch:
-        """The answer that the batch got when it was handed in first.
-
-        Raises:
-            BatchNotFound: it was not.
-            IdempotencyConflict: the id exists with another fingerprint.
-        """
-        parts = await self._parts.all(batch_id)
-        if fingerprint is None or parts[0].memo.get(MEMO_FINGERPRINT) != fingerprint:
-            raise IdempotencyConflict(batch_id, "batch")
-        total = sum(part.tally.total for part in parts)
-        status = BatchStatus(
-            batch_id=batch_id,
-            status=TaskState.QUEUED,
-            total=total,
-            pending=total,
-            created_at=parts[0].created_at,
-            updated_at=parts[0].created_at,
-            tenant=parts[0].tenant,
-        )
-        return SubmittedBatch(status, created=False)
 
     async def status(self, batch_id: str, wait: float = 0) -> BatchStatus:
         """How many items have ended, and how; with ``wait`` seconds once all have, or then.
@@ -398,25 +211,6 @@ class Batches:
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
-
-
-def _tenant_of(parts: Sequence[Batch]) -> str | None:
-    """Whose all of the items are; None where they are several tenants'."""
-    tenants = {plan.tenant for part in parts for plan in part.plans}
-    return tenants.pop() if len(tenants) == 1 else None
-
-
-def _memo(part: Batch, fingerprint: str | None) -> dict[str, Any]:
-    memo: dict[str, Any] = {MEMO_TALLY: BatchTally(total=len(part.items))}
-    if part.created_at is not None:
-        memo[MEMO_CREATED_AT] = part.created_at.isoformat()
-    if part.part == 0:
-        memo[MEMO_STARTS] = list(part.starts)
-    if part.coalesced:
-        memo[MEMO_DISPATCH] = Dispatch.COALESCED
-    if fingerprint is not None:
-        memo[MEMO_FINGERPRINT] = fingerprint
-    return memo
 
 
 def _position(cursor: str | None) -> int:

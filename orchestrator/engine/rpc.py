@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
+from typing import Any
 
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.errors import EngineUnavailable, OrchestratorError
@@ -26,6 +28,13 @@ _UNAVAILABLE = {
     RPCStatusCode.UNIMPLEMENTED: "is of a version that cannot answer",
     RPCStatusCode.OUT_OF_RANGE: "failed inside",
 }
+
+EAGERLY_ONCE: dict[str, Any] = {
+    "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
+    "id_conflict_policy": WorkflowIDConflictPolicy.FAIL,
+    "request_eager_start": True,
+}
+"""How a workflow is started that no request may start twice: its first task comes in the answer."""
 
 _bound: ContextVar[asyncio.Timeout | None] = ContextVar("_bound", default=None)
 """Of the call that is under way."""

@@ -19,8 +19,6 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.common import (
     TypedSearchAttributes,
-    WorkflowIDConflictPolicy,
-    WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -44,7 +42,7 @@ from orchestrator.engine.record import (
     Waiting,
     waited_long,
 )
-from orchestrator.engine.rpc import engine_call
+from orchestrator.engine.rpc import EAGERLY_ONCE, engine_call
 from orchestrator.errors import (
     EngineRefused,
     EngineUnavailable,
@@ -145,14 +143,12 @@ class Tasks:
                     task,
                     id=task_id,
                     task_queue=WORKFLOW_QUEUE,
-                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     memo=_memo(task, plan, created_at, fingerprint),
                     search_attributes=self._attributes(task, plan),
                     static_summary=summary(task, plan),
                     priority=engine_priority(plan.priority, task.tenant, plan.fairness_weight),
-                    request_eager_start=True,
                     rpc_timeout=self._deadline,
+                    **EAGERLY_ONCE,
                 )
         except WorkflowAlreadyStartedError:
             return await self.existing(task_id, fingerprint)

@@ -21,7 +21,7 @@ from orchestrator.batches import (
 )
 from orchestrator.batching import Intake
 from orchestrator.dead_letters import DeadLetterOrder
-from orchestrator.engine.batches import SubmittedBatch
+from orchestrator.engine.batch_starts import SubmittedBatch
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.priorities import Priorities
 from orchestrator.errors import (
@@ -97,7 +97,7 @@ async def submit(
     """Hand a batch in, as the API does."""
     batch_id = batch_id or batch_id_of(uuid4())
     parts = [batch_of(stage, batch_id, *payloads)]
-    return await stage.tasks.batches.submit(batch_id, parts, fingerprint)
+    return await stage.tasks.batches.starts.submit(batch_id, parts, fingerprint)
 
 
 async def ended(stage: Stage, batch_id: str) -> BatchStatus:
@@ -217,7 +217,7 @@ async def test_a_batch_that_is_handed_in_again_is_the_same(client: Client) -> No
         with pytest.raises(IdempotencyConflict, match=f"batch {batch_id}"):
             await submit(stage, {"n": 1}, batch_id=batch_id, fingerprint="another")
         with pytest.raises(BatchNotFound):
-            await stage.tasks.batches.existing(batch_id_of(uuid4()), "print")
+            await stage.tasks.batches.starts.existing(batch_id_of(uuid4()), "print")
     assert (first.status, False) == (again.status, again.created)
     assert 1 == len(stage.agents[0].calls)
 
@@ -278,12 +278,14 @@ async def test_parts_of_another_request_are_not_taken_for_its_own(
         with monkeypatch.context() as patched:
             patched.setattr(client, "start_workflow", cut_off)
             with pytest.raises(EngineUnavailable):
-                await batches.submit(batch_id, parts_of(stage, batch_id, 1, 1, 1), "print")
+                await batches.starts.submit(batch_id, parts_of(stage, batch_id, 1, 1, 1), "print")
         with pytest.raises(IdempotencyConflict, match=f"batch {batch_id}"):
-            await batches.submit(batch_id, parts_of(stage, batch_id, 1, 1, start=7), "another")
+            await batches.starts.submit(
+                batch_id, parts_of(stage, batch_id, 1, 1, start=7), "another"
+            )
         with pytest.raises(BatchNotFound):
-            await batches.existing(batch_id, "another")
-        again = await batches.submit(batch_id, parts_of(stage, batch_id, 1, 1, 1), "print")
+            await batches.starts.existing(batch_id, "another")
+        again = await batches.starts.submit(batch_id, parts_of(stage, batch_id, 1, 1, 1), "print")
         await ended(stage, batch_id)
         page, _ = await batches.page(batch_id, 100)
     assert (True, 3) == (again.created, again.status.total)
@@ -295,10 +297,10 @@ async def test_a_batch_of_parts_is_one_batch(client: Client) -> None:
     async with serving(client, Agent(decide=as_asked)) as stage:
         batches, batch_id = stage.tasks.batches, batch_id_of(uuid4())
         parts = parts_of(stage, batch_id, 2, 1, 3)
-        first = await batches.submit(batch_id, parts, "print")
+        first = await batches.starts.submit(batch_id, parts, "print")
         status = await ended(stage, batch_id)
         page, _ = await batches.page(batch_id, 100)
-        again = await batches.submit(batch_id, parts, "print")
+        again = await batches.starts.submit(batch_id, parts, "print")
         assert (6, 6, [{"n": n} for n in range(6)]) == (
             status.total,
             status.completed,
