@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api import aggregate_examples as examples
+from api import rate_limits
 from api.batch_bodies import all_good
 from api.callers import CallerDependency, caller_of
 from api.dependencies import Services, ServicesDependency
@@ -58,6 +59,7 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 """More than what fits into one aggregate, however its JSON is written."""
 DEFAULT_WAIT_SECONDS = 30
 _KEYS = "aggregate"
+_REPLAYED = {"Idempotency-Replayed": "true"}
 
 AggregateId = Annotated[
     str,
@@ -84,11 +86,9 @@ async def aggregate(request: Request, services: ServicesDependency) -> Response:
     (30 without it) with 202 and what there is. With ``Idempotency-Key`` a repeated request gets the
     first one's aggregate.
     """
-    status, created = await _submit(request, services)
+    status, further = await _submit(request, services)
     aggregate_id = status.aggregate_id
-    headers = {"Location": f"/aggregate/{aggregate_id}"}
-    if not created:
-        headers["Idempotency-Replayed"] = "true"
+    headers = {"Location": f"/aggregate/{aggregate_id}", **further}
     wait = wait_seconds(request, DEFAULT_WAIT_SECONDS)
     if "prefer" in request.headers:
         headers["Preference-Applied"] = f"wait={wait}"
@@ -103,8 +103,8 @@ def _code(status: AggregateStatus) -> HTTPStatus:
     return HTTPStatus.ACCEPTED if running else HTTPStatus.OK
 
 
-async def _submit(request: Request, services: Services) -> tuple[AggregateStatus, bool]:
-    """Start the aggregate, or find it: as far as it is known so, and whether it is new."""
+async def _submit(request: Request, services: Services) -> tuple[AggregateStatus, dict[str, str]]:
+    """Start the aggregate, or find it, as far as it is known so; with headers that say which."""
     body = await json_object(request, MAX_BODY_BYTES)
     key = idempotency_key(request)
     caller = caller_of(request)
@@ -134,7 +134,7 @@ async def _submit(request: Request, services: Services) -> tuple[AggregateStatus
     except (AgentUnavailable, QueueFull, QuotaExceeded) as refusal:
         replayed = None if digest is None else await _replayed(services, aggregate_id, digest)
         if replayed is not None:
-            return _begun(aggregate_id, total, replayed), False
+            return _begun(aggregate_id, total, replayed), _REPLAYED
         agent = getattr(refusal, "agent", intake.plans[0].agent if intake.plans else "")
         count_refusal(agent, refusal)
         metrics.submission(agent, status_of(refusal), time.perf_counter() - began, intake.taken)
@@ -148,7 +148,8 @@ async def _submit(request: Request, services: Services) -> tuple[AggregateStatus
         task_ids=len(aggregation.task_ids),
         tasks=intake.taken,
     )
-    return _begun(aggregate_id, total, submitted), submitted.created
+    further = rate_limits.granted(grant) if submitted.created else _REPLAYED
+    return _begun(aggregate_id, total, submitted), further
 
 
 def _begun(aggregate_id: str, total: int, submitted: SubmittedAggregate) -> AggregateStatus:

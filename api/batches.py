@@ -91,13 +91,13 @@ async def orchestrate_batch(
 
 async def _accept(
     request: Request, services: Services, *, partial: bool
-) -> tuple[BatchAccepted, bool]:
-    """What the request is answered with, and whether the batch was started by it."""
+) -> tuple[BatchAccepted, dict[str, str]]:
+    """What the request is answered with, and the headers that tell of replays and limits."""
     began = time.perf_counter()
     intake = _intake(request, services)
     try:
         digest = await _take_in(request, services, intake, partial=partial)
-        submitted, plans = await _submit(request, services, intake, digest)
+        submitted, plans, limits = await _submit(request, services, intake, digest)
     except Exception as error:
         seconds, agent = time.perf_counter() - began, getattr(error, "agent", None)
         metrics.submission(agent, status_of(error), seconds, max(intake.seen, 1))
@@ -114,7 +114,7 @@ async def _accept(
     accepted = BatchAccepted(
         **dict(status), rejected=tuple(intake.bad), rejected_items=intake.bad_items
     )
-    return accepted, submitted.created
+    return accepted, limits if submitted.created else {"Idempotency-Replayed": "true"}
 
 
 def _intake(request: Request, services: Services) -> Intake:
@@ -172,8 +172,8 @@ async def _rehearse(request: Request, services: Services, *, partial: bool) -> B
 
 async def _submit(
     request: Request, services: Services, intake: Intake, digest: str | None
-) -> tuple[SubmittedBatch, Sequence[Plan]]:
-    """Start the batch, or find it; with the plans of its items."""
+) -> tuple[SubmittedBatch, Sequence[Plan], dict[str, str]]:
+    """Start the batch, or find it; with the plans of its items, and the headers of its limits."""
     batch_id = batch_id_for(idempotency_key(request), intake.tenants)
     try:
         async with services.quotas.admitted(intake.tenants, intake.taken) as grant:
@@ -195,8 +195,8 @@ async def _submit(
             count_refusal(agent, refusal)
             log.info("batch_refused", agent=agent, total=intake.taken, reason=str(refusal))
             raise
-        return replayed, intake.plans
-    return submitted, plans
+        return replayed, intake.plans, {}
+    return submitted, plans, rate_limits.granted(grant)
 
 
 async def _replayed(services: Services, batch_id: str, digest: str) -> SubmittedBatch | None:
@@ -211,12 +211,10 @@ async def _answer(
     request: Request,
     services: Services,
     accepted: BatchAccepted,
-    created: bool,  # noqa: FBT001
+    further: dict[str, str],
 ) -> Response:
     batch_id = accepted.batch_id
-    headers = {"Location": f"/batches/{batch_id}"}
-    if not created:
-        headers["Idempotency-Replayed"] = "true"
+    headers = {"Location": f"/batches/{batch_id}", **further}
     if wait := wait_seconds(request):
         headers["Preference-Applied"] = f"wait={wait}"
         # The batch is durable: failing to watch it must not read as failing to take it.

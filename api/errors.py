@@ -179,9 +179,7 @@ def _refused(_: Request, error: Exception) -> Response:
 
 def _over_quota(_: Request, error: Exception) -> Response:
     assert isinstance(error, QuotaExceeded)  # noqa: S101 - it is registered for no other
-    headers = {"Retry-After": rate_limits.retry_after(error.retry_after)}
-    if error.decision is not None:
-        headers |= rate_limits.quota(error.tenant, error.decision)
+    headers = rate_limits.over_quota(error)
     return problem(status_of(error), str(error), headers, quota=error.policy)
 
 

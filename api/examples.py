@@ -109,11 +109,18 @@ def _header(text: str) -> dict[str, Any]:
 
 _RETRY_AFTER = {"Retry-After": _header("Whole seconds until it is worth another try")}
 _RATE_LIMIT_HEADERS = {
-    "RateLimit-Limit": _header("Calls a minute; here and below: where the agent has a limit"),
+    "RateLimit-Limit": _header(
+        "Calls a minute, or tasks; here and below: of the agent's limit or the tenant's quota, "
+        "whichever leaves less, where there is one"
+    ),
     "RateLimit-Remaining": _header("How many are left now"),
-    "RateLimit-Reset": _header("Seconds until all are back; of a refusal, as Retry-After"),
-    "RateLimit-Policy": _header("The limit as the IETF's draft writes it"),
-    "RateLimit": _header("What is left, and seconds until it is reset, as that draft writes it"),
+    "RateLimit-Reset": _header(
+        "Seconds until all are back, where that is known; of a refusal, as Retry-After"
+    ),
+    "RateLimit-Policy": _header("All such limits as the IETF's draft writes them"),
+    "RateLimit": _header(
+        "What is left of each, and seconds until it is reset, as that draft writes it"
+    ),
 }
 
 _UNREACHABLE = problem_example(503, "Service Unavailable", "The engine did not answer in time")

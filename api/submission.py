@@ -97,9 +97,7 @@ async def submit(services: Services, wish: Wish) -> tuple[Submitted, dict[str, s
 
 def _limits(grant: Grant | None, ticket: Ticket) -> dict[str, str]:
     """The headers of the tenant's limit and of the agent's, where there are such."""
-    tenants: dict[str, str] = {}
-    if grant and grant.decision:
-        tenants = rate_limits.quota(grant.tenant, grant.decision)
+    tenants = rate_limits.granted(grant)
     if ticket.decision is None:
         return tenants
     return rate_limits.both(tenants, rate_limits.accepted(ticket.plan.agent, ticket.decision))

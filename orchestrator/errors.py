@@ -324,6 +324,7 @@ class QuotaExceeded(OrchestratorError):
         what: it in words, such as ``100 tasks a day``.
         retry_after: seconds until there may be room.
         decision: of the tenant's bucket, where that refused.
+        most: what it may have, where a count refused.
     """
 
     def __init__(
@@ -333,12 +334,14 @@ class QuotaExceeded(OrchestratorError):
         what: str,
         retry_after: float,
         decision: Decision | None = None,
+        most: int = 0,
     ) -> None:
         super().__init__(f"Quota exceeded for tenant '{tenant}': at most {what}")
         self.tenant = tenant
         self.policy = policy
         self.retry_after = retry_after
         self.decision = decision
+        self.most = most
 
 
 class EngineUnavailable(OrchestratorError):

@@ -7,7 +7,6 @@ other processes' tasks are seen when the lists are asked again.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,8 @@ from orchestrator.shared_limits import SharedBuckets
 RUNNING_SECONDS = 1.0
 """What runs is counted anew so long after it was counted last."""
 DAILY_SECONDS = 10.0
+_SECONDS = {"running": RUNNING_SECONDS, "daily": DAILY_SECONDS}
+_WORDS = {"running": "tasks that have not ended", "daily": "tasks a day (UTC)"}
 SETTLE_SECONDS = 0.5
 """So long after its start a task is in the engine's lists, or was."""
 RETRY_SECONDS = 5.0
@@ -42,6 +43,23 @@ class UsageCounts(Protocol):
         """Tasks that were started then or later."""
 
 
+@dataclass(frozen=True)
+class Allowance:
+    """What a tenant may have by one of its counts, and what is left of it.
+
+    Args:
+        policy: ``running`` or ``daily``.
+        most: all that it may have.
+        remaining: what is left, as far as this process knows.
+        reset: seconds until all of it is back; None where nobody knows.
+    """
+
+    policy: str
+    most: int
+    remaining: int
+    reset: float | None = None
+
+
 @dataclass
 class Grant:
     """The leave to start some tasks.
@@ -49,11 +67,13 @@ class Grant:
     Args:
         tenant: whose they are.
         decision: of the tenant's bucket, where it has one.
+        allowances: by the tenant's counts, where it has such.
         replayed: to be set when nothing was started; nothing is counted then.
     """
 
     tenant: str
     decision: Decision | None = None
+    allowances: tuple[Allowance, ...] = ()
     replayed: bool = False
 
 
@@ -99,10 +119,13 @@ class Quotas:
         if quota is None:
             yield None
             return
-        counts = await self._counts(tenant, quota, tasks)
-        grant = Grant(tenant, await self._submission(tenant, quota))
-        for count in counts:
-            count.add(tasks)
+        places = await self._places(tenant, quota, tasks)
+        try:
+            decision = await self._submission(tenant, quota)
+        except BaseException:
+            _leave(places)
+            raise
+        grant = Grant(tenant, decision, tuple(each.allowance for each in places))
         try:
             yield grant
         except EngineUnavailable:
@@ -111,9 +134,9 @@ class Quotas:
             grant.replayed = True
             raise
         finally:
+            _settle(places, self._clock())
             if grant.replayed:
-                for count in counts:
-                    count.add(-tasks)
+                _leave(places)
                 if grant.decision is not None:
                     await self._buckets.give_back(_PREFIX + tenant, grant.decision.limit)
 
@@ -128,68 +151,98 @@ class Quotas:
             raise QuotaExceeded(tenant, "rate", what, decision.retry_after, decision)
         return decision
 
-    async def _counts(self, tenant: str, quota: Quota, tasks: int) -> "list[_Count]":
-        """The counts that the tasks have room in."""
-        found = []
-        if quota.running is not None:
-            count = self._count_of_running(tenant)
-            if not await count.has_room(tasks, quota.running):
-                what = f"{quota.running} tasks that have not ended"
-                raise QuotaExceeded(tenant, "running", what, RETRY_SECONDS)
-            found.append(count)
-        if quota.daily is not None:
-            now = datetime.now(UTC)
-            today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-            count = self._count_of_day(tenant, today)
-            if not await count.has_room(tasks, quota.daily):
-                rest = (today + timedelta(days=1) - now).total_seconds()
-                raise QuotaExceeded(tenant, "daily", f"{quota.daily} tasks a day (UTC)", rest)
-            found.append(count)
-        return found
+    async def _places(self, tenant: str, quota: Quota, tasks: int) -> "list[_Place]":
+        """The tasks' places in all counts of the tenant's, or none in any."""
+        places: list[_Place] = []
+        try:
+            if quota.running is not None:
+                count = self._count_of_running(tenant)
+                places.append(await _place(count, tenant, tasks, quota.running))
+            if quota.daily is not None:
+                count = self._count_of_day(tenant, datetime.now(UTC))
+                places.append(await _place(count, tenant, tasks, quota.daily))
+        except BaseException:
+            _leave(places)
+            raise
+        return places
 
     def _count_of_running(self, tenant: str) -> "_Count":
         count = self._running.get(tenant)
         if count is None:
-            count = _Count(lambda: self._usage.running(tenant), RUNNING_SECONDS, self._clock)
+            count = _Count("running", lambda: self._usage.running(tenant), self._clock)
             self._running[tenant] = count
         return count
 
-    def _count_of_day(self, tenant: str, today: datetime) -> "_Count":
+    def _count_of_day(self, tenant: str, now: datetime) -> "_Count":
+        today = now.replace(hour=0, minute=0, second=0, microsecond=0)
         count = self._daily.get((tenant, today))
         if count is None:
             self._daily = {key: old for key, old in self._daily.items() if key[1] == today}
-            count = _Count(lambda: self._usage.since(tenant, today), DAILY_SECONDS, self._clock)
+            end = today + timedelta(days=1)
+            count = _Count("daily", lambda: self._usage.since(tenant, today), self._clock, end)
             self._daily[tenant, today] = count
         return count
+
+
+async def _place(count: "_Count", tenant: str, tasks: int, most: int) -> "_Place":
+    place = await count.take(tasks, most)
+    if place is None:
+        rest = count.rest
+        wait = RETRY_SECONDS if rest is None else rest
+        what = f"{most} {_WORDS[count.policy]}"
+        raise QuotaExceeded(tenant, count.policy, what, wait, most=most)
+    return place
+
+
+@dataclass(eq=False)
+class _Place:
+    """Tasks that are being started, or were, as long as no count is sure to hold them."""
+
+    count: "_Count"
+    tasks: int
+    allowance: Allowance
+    started_at: float = float("inf")
+
+
+def _settle(places: "Iterable[_Place]", now: float) -> None:
+    """The tasks have been started, or may have been."""
+    for place in places:
+        place.started_at = now
+
+
+def _leave(places: "Iterable[_Place]") -> None:
+    """The tasks were not started."""
+    for place in places:
+        place.count.leave(place)
 
 
 @dataclass
 class _Count:
     """What the engine counted last, and what this process has started since."""
 
+    policy: str
     ask: Callable[[], Awaitable[int]]
-    period: float
     clock: Callable[[], float]
+    until: datetime | None = None
     _counted: int = 0
     _asked_at: float = float("-inf")
-    _added: deque[tuple[float, int]] = field(default_factory=deque)
+    _young: int = 0
+    _places: set[_Place] = field(default_factory=set)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def add(self, tasks: int) -> None:
-        """So many are being started."""
-        self._added.append((self.clock(), tasks))
+    async def take(self, tasks: int, most: int) -> _Place | None:
+        """A place for so many, taken at once; None where there is no room.
 
-    async def has_room(self, tasks: int, most: int) -> bool:
-        """Whether there is room; where only tasks too young to be counted fill it, once they are.
+        Where only tasks too young to be counted fill it, it is known once they are.
 
         Raises:
             EngineUnavailable: the engine does not answer.
         """
-        if self.clock() - self._asked_at < self.period:
-            if self._total() + tasks <= most:
-                return True
+        if self.clock() - self._asked_at < _SECONDS[self.policy]:
+            if self._total + tasks <= most:
+                return self._taken(tasks, most)
             if self._counted + tasks > most:
-                return False
+                return None
         end = self.clock() + 2 * SETTLE_SECONDS
         arrived = self.clock()
         async with self._turn:
@@ -198,18 +251,38 @@ class _Count:
                 if self._asked_at < arrived:
                     await self._renew()
                     arrived = self.clock()
-                if self._total() + tasks <= most:
-                    return True
+                if self._total + tasks <= most:
+                    return self._taken(tasks, most)
                 if self._counted + tasks > most or self.clock() >= end:
-                    return False
+                    return None
                 await asyncio.sleep(SETTLE_SECONDS / 2)
 
+    def leave(self, place: _Place) -> None:
+        """Free the place of tasks that were not started; one that a count holds by now is gone."""
+        if place in self._places:
+            self._places.remove(place)
+            self._young -= place.tasks
+
+    @property
+    def rest(self) -> float | None:
+        """Seconds until it begins anew; None where it never does."""
+        return (self.until - datetime.now(UTC)).total_seconds() if self.until else None
+
+    @property
     def _total(self) -> int:
-        return self._counted + sum(tasks for _, tasks in self._added)
+        return self._counted + self._young
+
+    def _taken(self, tasks: int, most: int) -> _Place:
+        self._young += tasks
+        allowance = Allowance(self.policy, most, most - self._total, self.rest)
+        place = _Place(self, tasks, allowance)
+        self._places.add(place)
+        return place
 
     async def _renew(self) -> None:
         asked_at = self.clock()
         self._counted = await self.ask()
         self._asked_at = asked_at
-        while self._added and self._added[0][0] < asked_at - SETTLE_SECONDS:
-            self._added.popleft()
+        held = [each for each in self._places if each.started_at < asked_at - SETTLE_SECONDS]
+        for place in held:
+            self.leave(place)
