@@ -1,5 +1,6 @@
 """``orchestrator keys``: make, list, rotate and revoke API keys."""
 
+import functools
 import re
 import secrets
 from collections.abc import Callable
@@ -95,13 +96,19 @@ def _json_option(text: str) -> Callable[..., Any]:
 
 
 def _file_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--file`` and ``--config``, as ``path``: that of the keys file."""
+
+    @functools.wraps(command)
+    def with_path(file: Path | None, config_path: Path | None, **others: Any) -> Any:
+        return command(path=_path(file, config_path), **others)
+
     option = click.option(
         "--file",
         "file",
         type=click.Path(path_type=Path, dir_okay=False),
         help="The keys file. [default: security.keys_file of the configuration]",
     )
-    return config_option(option(command))
+    return config_option(option(with_path))
 
 
 def _path(file: Path | None, config_path: Path | None) -> Path:
@@ -111,6 +118,14 @@ def _path(file: Path | None, config_path: Path | None) -> Path:
             "Which file? Set security.keys_file in the configuration, or give --file"
         )
     return found
+
+
+def _checked(_context: click.Context, _option: click.Parameter, tenant: str) -> str:
+    if tenant != ALL_TENANTS and not is_tenant(tenant):
+        raise click.UsageError(
+            "--tenant takes 1 to 64 letters, digits and _.@:- ; or '*' for all tenants"
+        )
+    return tenant
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -132,7 +147,12 @@ def command() -> None:
 
 @command.command()
 @click.option("--name", required=True, help="Whose it is; stands in logs and orders.")
-@click.option("--tenant", required=True, help="Whose tasks it submits and sees; '*' is all.")
+@click.option(
+    "--tenant",
+    required=True,
+    callback=_checked,
+    help="Whose tasks it submits and sees; '*' is all.",
+)
 @click.option(
     "--scope",
     "scopes",
@@ -141,16 +161,15 @@ def command() -> None:
     help="What it may do; may be repeated. [default: submit and read]",
 )
 @click.option("--expires", type=_Duration(), help="After so long, such as 90d. [default: never]")
+@plain_errors
 @_file_option
 @_json_option("The key's data and the key itself.")
-@plain_errors
 def create(
     name: str,
     tenant: str,
     scopes: tuple[str, ...],
     expires: timedelta | None,
-    file: Path | None,
-    config_path: Path | None,
+    path: Path,
     as_json: bool,  # noqa: FBT001 - a flag of the command line
 ) -> None:
     """Make a key and show it, once.
@@ -161,11 +180,6 @@ def create(
       orchestrator keys create --name ci --tenant acme --scope submit --expires 12h --json
       orchestrator keys create --name root --tenant '*' --scope admin --file keys.yaml
     """
-    if tenant != ALL_TENANTS and not is_tenant(tenant):
-        raise click.UsageError(
-            "--tenant takes 1 to 64 letters, digits and _.@:- ; or '*' for all tenants"
-        )
-    path = _path(file, config_path)
     secret, made = new_secret(), now()
     try:
         key = Key(
@@ -188,10 +202,10 @@ def create(
 
 
 @command.command("list")
+@plain_errors
 @_file_option
 @_json_option("All keys, as data.")
-@plain_errors
-def list_keys(file: Path | None, config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001
+def list_keys(path: Path, as_json: bool) -> None:  # noqa: FBT001
     """Show all keys, without the secrets: nobody has those.
 
     \b
@@ -199,7 +213,7 @@ def list_keys(file: Path | None, config_path: Path | None, as_json: bool) -> Non
       orchestrator keys list
       orchestrator keys list --file keys.yaml --json
     """
-    keys = ShownKeys(keys=tuple(map(shown, read(_path(file, config_path)).keys)))
+    keys = ShownKeys(keys=tuple(map(shown, read(path).keys)))
     if as_json:
         print_json(keys)
         return
@@ -213,17 +227,17 @@ def _row(key: ShownKey) -> tuple[str, ...]:
 
 @command.command()
 @click.argument("key_id")
+@plain_errors
 @_file_option
 @_json_option("The key's data.")
-@plain_errors
-def revoke(key_id: str, file: Path | None, config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001
+def revoke(key_id: str, path: Path, as_json: bool) -> None:  # noqa: FBT001
     """Take a key back: within a second no request with it is answered, nor any session of it.
 
     \b
     Examples:
       orchestrator keys revoke key_5f0c2a9b
     """
-    key = _changed(_path(file, config_path), key_id, lambda _: {"revoked_at": now()})
+    key = _changed(path, key_id, lambda _: {"revoked_at": now()})
     if as_json:
         print_json(shown(key))
     else:
@@ -239,15 +253,14 @@ def revoke(key_id: str, file: Path | None, config_path: Path | None, as_json: bo
     help="The old secret is taken for so long. [default: not at all]",
 )
 @click.option("--expires", type=_Duration(), help="The new one's end. [default: as it was]")
+@plain_errors
 @_file_option
 @_json_option("The key's data and the new secret.")
-@plain_errors
 def rotate(
     key_id: str,
     grace: timedelta,
     expires: timedelta | None,
-    file: Path | None,
-    config_path: Path | None,
+    path: Path,
     as_json: bool,  # noqa: FBT001 - a flag of the command line
 ) -> None:
     """Give a key a new secret and show it, once.
@@ -267,7 +280,7 @@ def rotate(
             "previous": Previous(sha256=key.sha256, until=at + grace) if grace else None,
         }
 
-    key = _changed(_path(file, config_path), key_id, renewed)
+    key = _changed(path, key_id, renewed)
     _show_secret(key, secret, as_json=as_json)
 
 
