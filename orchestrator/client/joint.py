@@ -9,7 +9,6 @@ from orchestrator.aggregates import AggregateState, AggregateStatus, Join, Merge
 from orchestrator.batches import BatchAccepted, BatchPage, BatchRehearsal, BatchStatus
 from orchestrator.client.attempts import Wait
 from orchestrator.client.calls import (
-    JSON,
     NDJSON,
     Call,
     Pages,
@@ -21,7 +20,7 @@ from orchestrator.client.calls import (
     prefer,
     query,
 )
-from orchestrator.client.parts import PAGE, Key, keyed, posted, task_fields
+from orchestrator.client.parts import PAGE, Key, keyed, posted, submitted, task_fields
 from orchestrator.dead_letters import BulkStatus
 from orchestrator.models import TaskRequest, TaskState, TaskStatus
 
@@ -169,15 +168,8 @@ def aggregate(
         on_failure=on_failure,
         merge=merge,
     )
-    return Call(
-        "POST",
-        "/aggregate",
-        as_model(AggregateStatus),
-        headers={"Content-Type": JSON, **prefer(wait or 0), **keyed(idempotency_key)},
-        content=document(body),
-        wait=wait or 0,
-        repeatable=idempotency_key is not False,
-    )
+    # Without a preference the API waits of its own accord.
+    return submitted(AggregateStatus, "/aggregate", body, wait=wait or 0, key=idempotency_key)
 
 
 def aggregate_status(aggregate_id: str, *, wait: float | None = None) -> Call[AggregateStatus]:

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from orchestrator.client.calls import JSON, AnyModel, Call, as_model, document
+from orchestrator.client.calls import JSON, AnyModel, Call, as_model, document, prefer
 from orchestrator.models import TaskRequest
 
 Key = str | Literal[False] | None
@@ -24,6 +24,21 @@ def posted(
         headers={"Content-Type": JSON},
         content=document(fields),
         repeatable=repeatable,
+    )
+
+
+def submitted(
+    kind: type[AnyModel], path: str, fields: Any, *, wait: float | None, key: Key
+) -> Call[AnyModel]:
+    """A request that starts something, once for each key, and may wait for its end."""
+    return Call(
+        "POST",
+        path,
+        as_model(kind),
+        headers={"Content-Type": JSON, **prefer(wait), **keyed(key)},
+        content=document(fields),
+        wait=wait or 0,
+        repeatable=key is not False,
     )
 
 

@@ -20,7 +20,7 @@ from orchestrator.client.calls import (
     prefer,
     query,
 )
-from orchestrator.client.parts import PAGE, Key, keyed, posted, task_fields
+from orchestrator.client.parts import PAGE, Key, posted, submitted, task_fields
 from orchestrator.models import DryRun, TaskPage, TaskRequest, TaskState, TaskStatus
 
 
@@ -74,15 +74,7 @@ def submit(
         callback_url=callback_url,
         tenant=tenant,
     )
-    return Call(
-        "POST",
-        "/orchestrate",
-        as_model(TaskStatus),
-        headers={"Content-Type": JSON, **prefer(wait), **keyed(idempotency_key)},
-        content=document(body),
-        wait=wait or 0,
-        repeatable=idempotency_key is not False,
-    )
+    return submitted(TaskStatus, "/orchestrate", body, wait=wait, key=idempotency_key)
 
 
 def dry_run(
