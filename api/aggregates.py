@@ -122,12 +122,8 @@ async def _submit(request: Request, services: Services) -> tuple[AggregateStatus
             plans = await services.admission.admitted_batch(intake.plans)
             limit_of = services.admission.limits.of
             parts = intake.parts(aggregate_id, plans, limit_of, now, traceparent(request))
-            aggregation = _aggregation(wanted, parts, now).model_copy(
-                update={
-                    "tenant": _tenant_of(wanted, intake, caller),
-                    "knows_only": caller.bound,
-                }
-            )
+            bounds = {"tenant": _tenant_of(wanted, intake, caller), "knows_only": caller.bound}
+            aggregation = _aggregation(wanted, parts, now).model_copy(update=bounds)
             submitted = await services.aggregates.submit(aggregate_id, aggregation, now, digest)
             if grant:
                 grant.replayed = not submitted.created
@@ -135,10 +131,7 @@ async def _submit(request: Request, services: Services) -> tuple[AggregateStatus
         replayed = None if digest is None else await _replayed(services, aggregate_id, digest)
         if replayed is not None:
             return _begun(aggregate_id, total, replayed), _REPLAYED
-        agent = getattr(refusal, "agent", intake.plans[0].agent if intake.plans else "")
-        count_refusal(agent, refusal)
-        metrics.submission(agent, status_of(refusal), time.perf_counter() - began, intake.taken)
-        log.info("aggregate_refused", agent=agent, tasks=intake.taken, reason=str(refusal))
+        _tell_refused(refusal, intake, time.perf_counter() - began)
         raise
     for agent, count in intake.agents(plans).items():
         metrics.submission(agent, HTTPStatus.ACCEPTED, time.perf_counter() - began, count)
@@ -150,6 +143,15 @@ async def _submit(request: Request, services: Services) -> tuple[AggregateStatus
     )
     further = rate_limits.granted(grant) if submitted.created else _REPLAYED
     return _begun(aggregate_id, total, submitted), further
+
+
+def _tell_refused(
+    refusal: AgentUnavailable | QueueFull | QuotaExceeded, intake: Intake, seconds: float
+) -> None:
+    agent = getattr(refusal, "agent", intake.plans[0].agent if intake.plans else "")
+    count_refusal(agent, refusal)
+    metrics.submission(agent, status_of(refusal), seconds, intake.taken)
+    log.info("aggregate_refused", agent=agent, tasks=intake.taken, reason=str(refusal))
 
 
 def _begun(aggregate_id: str, total: int, submitted: SubmittedAggregate) -> AggregateStatus:

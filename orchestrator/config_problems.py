@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic_core import ErrorDetails
 
-from orchestrator.config import TASK_BYTES, Settings
+from orchestrator.config import TASK_BYTES, Rule, Settings
 from orchestrator.endpoints import is_http
 from orchestrator.errors import ConfigurationProblem
 from orchestrator.models import Completion
@@ -175,33 +175,36 @@ def contradictions(
     seen: dict[tuple[str, str], int] = {}
     for index, rule in enumerate(settings.routing_rules):
         at: KeyPath = ("routing_rules", index)
-        if rule.target_agent not in settings.agents:
-            yield ConfigurationProblem(
-                where((*at, "target_agent")),
-                f"found '{rule.target_agent}', which has no instances; allowed: one of agents "
-                f"({', '.join(settings.agents) or 'none'}), or an endpoint that is a whole URL",
-            )
-        if rule.completion is Completion.POLL and _behind_queue(settings, rule.target_agent):
-            yield ConfigurationProblem(
-                where((*at, "completion")),
-                f"found 'poll'; allowed: callback, none (a queue of '{rule.target_agent}' has no "
-                "Location to look at)",
-            )
-        for name in rule.fallback_agents:
-            if name not in settings.agents:
-                yield ConfigurationProblem(
-                    where((*at, "fallback_agents")),
-                    f"found '{name}'; allowed: {', '.join(settings.agents)}",
-                )
-        problem = pattern_problem(rule.pattern, rule.match)
-        if problem:
-            yield ConfigurationProblem(where((*at, "pattern")), problem)
+        for key, problem in _wrong_with(rule, settings):
+            yield ConfigurationProblem(where((*at, key)), problem)
         first = seen.setdefault((rule.pattern, kind_of(rule.pattern, rule.match)), index)
         if first != index:
             yield ConfigurationProblem(
                 where((*at, "pattern")),
                 f"'{rule.pattern}' is routed before, by routing_rules[{first}]",
             )
+
+
+def _wrong_with(rule: Rule, settings: Settings) -> Iterator[tuple[str, str]]:
+    """The keys of a rule that do not fit the agents that there are, and why."""
+    if rule.target_agent not in settings.agents:
+        known = ", ".join(settings.agents) or "none"
+        problem = (
+            f"found '{rule.target_agent}', which has no instances; allowed: one of agents "
+            f"({known}), or an endpoint that is a whole URL"
+        )
+        yield "target_agent", problem
+    if rule.completion is Completion.POLL and _behind_queue(settings, rule.target_agent):
+        problem = (
+            f"found 'poll'; allowed: callback, none (a queue of '{rule.target_agent}' has no "
+            "Location to look at)"
+        )
+        yield "completion", problem
+    for name in rule.fallback_agents:
+        if name not in settings.agents:
+            yield "fallback_agents", f"found '{name}'; allowed: {', '.join(settings.agents)}"
+    if unreadable := pattern_problem(rule.pattern, rule.match):
+        yield "pattern", unreadable
 
 
 def _too_large(

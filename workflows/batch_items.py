@@ -49,18 +49,7 @@ class Items:
 
     def __init__(self, batch: Batch, batch_id: str, created_at: datetime) -> None:
         self.tally = batch.tally or BatchTally(total=len(batch.items))
-        # Its texts are kept only as long as each item needs them.
-        self._batch = batch.model_copy(
-            update={
-                "items": (),
-                "chosen": (),
-                "positions": None,
-                "tasks": None,
-                "unfinished": (),
-                "batch_id": batch_id,
-                "created_at": created_at,
-            }
-        )
+        self._batch = _without_items(batch, batch_id, created_at)
         self._batch_id = batch_id
         self._created_at = created_at
         positions = batch.positions or range(batch.first, batch.first + len(batch.items))
@@ -80,7 +69,11 @@ class Items:
         self._singles: dict[int, Lane] = {}
         self._late: dict[int, Lane] = {}
         """Those tasks of their own that wait for late answers."""
-        for each in batch.unfinished:
+        self._sort_in(batch.unfinished)
+
+    def _sort_in(self, unfinished: Iterable[Unfinished]) -> None:
+        """Have each go on where it was, or wait for its agent."""
+        for each in unfinished:
             chosen = self._chosen[each.position]
             self.go_on(chosen, self._plans[chosen].plan, each)
         for position in self._open:
@@ -320,6 +313,21 @@ class Items:
         if begun:
             further["begun"] = begun
         return Task.model_validate_json(self.text(position)).model_copy(update=further)
+
+
+def _without_items(batch: Batch, batch_id: str, created_at: datetime) -> Batch:
+    """What the items have in common; their texts are kept only as long as each needs its own."""
+    return batch.model_copy(
+        update={
+            "items": (),
+            "chosen": (),
+            "positions": None,
+            "tasks": None,
+            "unfinished": (),
+            "batch_id": batch_id,
+            "created_at": created_at,
+        }
+    )
 
 
 def _begun(unfinished: Unfinished) -> Begun:

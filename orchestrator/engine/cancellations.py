@@ -79,6 +79,15 @@ class Cancellations:
             reason=reason or NO_REASON,
             cancellation_operation=BatchOperationCancellation(identity=by),
         )
+        await self._begin(request)
+        return CancellationStatus(
+            order_id=order_id,
+            state=CancellationState.RUNNING,
+            matched=matched,
+            tenant=chosen.tenant,
+        )
+
+    async def _begin(self, request: StartBatchOperationRequest) -> None:
         async with engine_call(self._deadline):
             try:
                 # Not repeated by the client: it would spend our patience on a limit that stays.
@@ -93,12 +102,6 @@ class Cancellations:
                     f"(temporal batch list) and send the order again. It says: {error.message}",
                     "conflict",
                 ) from None
-        return CancellationStatus(
-            order_id=order_id,
-            state=CancellationState.RUNNING,
-            matched=matched,
-            tenant=chosen.tenant,
-        )
 
     async def status(self, order_id: str) -> CancellationStatus:
         """How far it has come.

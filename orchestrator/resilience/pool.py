@@ -162,8 +162,7 @@ class Pool:
         url = endpoint if "://" in endpoint else joined(member.url, endpoint)
         member.active += 1
         self._active += 1
-        started = self._clock()
-        failed = True
+        started, failed = self._clock(), True
         try:
             with permit:
                 try:

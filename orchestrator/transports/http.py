@@ -73,16 +73,7 @@ class HttpTransport:
                 headers=request.headers,
                 allow_redirects=False,
             ) as response:
-                if response.status == HTTPStatus.ACCEPTED:
-                    return AgentResponse(
-                        response.status,
-                        await self._json(who, response),
-                        location=response.headers.get("Location"),
-                        retry_after=_retry_after(response),
-                    )
-                if is_success(response.status):
-                    return AgentResponse(response.status, await self._json(who, response))
-                raise await _refusal(who, response)
+                return await self._answer(who, response)
         except aiohttp.ConnectionTimeoutError:
             reason = f"no connection within {CONNECT_SECONDS:g} s"
             raise AgentUnreachable(f"{who} is unreachable: {reason}") from None
@@ -105,6 +96,18 @@ class HttpTransport:
             raise AgentDisconnected(
                 f"{who} broke the connection before its answer was complete: {reason_of(error)}"
             ) from None
+
+    async def _answer(self, who: str, response: aiohttp.ClientResponse) -> AgentResponse:
+        if response.status == HTTPStatus.ACCEPTED:
+            return AgentResponse(
+                response.status,
+                await self._json(who, response),
+                location=response.headers.get("Location"),
+                retry_after=_retry_after(response),
+            )
+        if is_success(response.status):
+            return AgentResponse(response.status, await self._json(who, response))
+        raise await _refusal(who, response)
 
     async def _json(self, who: str, response: aiohttp.ClientResponse) -> object:
         body = bytearray()
