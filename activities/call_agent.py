@@ -14,14 +14,9 @@ from temporalio.exceptions import ApplicationError
 
 from activities.late_calls import answer_by, answer_id_of, completion_header, located
 from activities.progress import Course
+from orchestrator.call_errors import AgentUnreachable, CallError, OutcomeUnknown, RetryableCallError
 from orchestrator.completions import CompletionUrls
-from orchestrator.errors import (
-    AgentUnavailable,
-    AgentUnreachable,
-    CallError,
-    OutcomeUnknown,
-    RetryableCallError,
-)
+from orchestrator.errors import AgentUnavailable
 from orchestrator.messaging.events import Event, EventType, News
 from orchestrator.messaging.outbox import Outbox
 from orchestrator.models import (

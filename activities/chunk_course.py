@@ -29,9 +29,10 @@ from activities.chunk_report import Ledger
 from activities.late_calls import answer_by, answer_id_of, completion_header, located
 from orchestrator.batches import Chunk, ItemOutcome, Unfinished, item_id
 from orchestrator.buckets import Buckets
+from orchestrator.call_errors import CallError, ReplyTooLarge, RetryableCallError
 from orchestrator.completions import CompletionUrls
 from orchestrator.engine.converter import MAX_BLOB_BYTES
-from orchestrator.errors import AgentUnavailable, CallError, ReplyTooLarge, RetryableCallError
+from orchestrator.errors import AgentUnavailable
 from orchestrator.limits import RateLimits
 from orchestrator.messaging.events import Event, EventType, News
 from orchestrator.messaging.outbox import Outbox

@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urljoin, urlsplit
 
+from orchestrator.call_errors import ReplyUnreadable
 from orchestrator.completions import HEADER, CompletionUrls, Ticket, new_answer_id
-from orchestrator.errors import ReplyUnreadable
 from orchestrator.models import Completion, LateRule
 from orchestrator.transports import AgentRequest, AgentResponse
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from orchestrator.errors import AgentUnreachable
+from orchestrator.call_errors import AgentUnreachable
 from orchestrator.models import (
     Attempt,
     Flag,

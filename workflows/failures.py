@@ -15,7 +15,7 @@ from temporalio.exceptions import (
 
 with workflow.unsafe.imports_passed_through():
     from activities.call_agent import UNAVAILABLE, WORKER_LOST
-    from orchestrator.errors import OutcomeUnknown
+    from orchestrator.call_errors import OutcomeUnknown
     from orchestrator.models import DEADLINE_EXCEEDED, Attempt, CallFailure, Progress
 
 STILL_WAITING = (

@@ -12,7 +12,7 @@ from temporalio.exceptions import TimeoutError as EngineTimeoutError
 with workflow.unsafe.imports_passed_through():
     from activities.call_agent import ERROR_CHARACTERS, SUCCESS, pause_after
     from activities.late_answers import LateAnswers
-    from orchestrator.errors import AgentFailed, AgentTimedOut, OutcomeUnknown
+    from orchestrator.call_errors import AgentFailed, AgentTimedOut, OutcomeUnknown
     from orchestrator.models import (
         Accepted,
         AgentReply,

@@ -15,16 +15,12 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.batches import place_of
+from orchestrator.call_errors import AgentFailed, AgentRejected
 from orchestrator.completions import Ticket
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.record import STATES, Recorder
 from orchestrator.engine.rpc import engine_call
-from orchestrator.errors import (
-    AgentFailed,
-    AgentRejected,
-    CompletionEarly,
-    CompletionRefused,
-)
+from orchestrator.errors import CompletionEarly, CompletionRefused
 from orchestrator.models import LateAnswer, LateFailure
 from orchestrator.routing import AWAIT_ANSWER, POLL_ANSWER
 

@@ -14,15 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from orchestrator.config import Settings
-from orchestrator.endpoints import joined, origin
-from orchestrator.errors import (
+from orchestrator.call_errors import (
     AgentOverloaded,
     AgentTimedOut,
-    AgentUnavailable,
     AgentUnreachable,
     RetryableCallError,
 )
+from orchestrator.config import Settings
+from orchestrator.endpoints import joined, origin
+from orchestrator.errors import AgentUnavailable
 from orchestrator.fleet.records import AgentRecord, FleetSnapshot
 from orchestrator.models import BlockedBy
 from orchestrator.resilience.balancer import STRATEGIES, Strategy

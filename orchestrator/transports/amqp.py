@@ -22,18 +22,18 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from pydantic import SecretStr
 from pydantic_core import to_json
 
-from orchestrator.config import Settings
-from orchestrator.endpoints import QueueAddress, origin
-from orchestrator.errors import (
+from orchestrator.call_errors import (
     AgentDisconnected,
     AgentOverloaded,
     AgentRejected,
     AgentTimedOut,
     AgentUnreachable,
-    BrokerUnavailable,
     ReplyTooLarge,
     ReplyUnreadable,
 )
+from orchestrator.config import Settings
+from orchestrator.endpoints import QueueAddress, origin
+from orchestrator.errors import BrokerUnavailable
 from orchestrator.json_text import decode
 from orchestrator.telemetry.logging import get_logger
 from orchestrator.transports import AgentRequest, AgentResponse

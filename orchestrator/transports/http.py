@@ -10,8 +10,7 @@ import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
 from pydantic_core import to_json
 
-from orchestrator.config import Settings
-from orchestrator.errors import (
+from orchestrator.call_errors import (
     AgentDisconnected,
     AgentFailed,
     AgentRejected,
@@ -21,6 +20,7 @@ from orchestrator.errors import (
     ReplyTooLarge,
     ReplyUnreadable,
 )
+from orchestrator.config import Settings
 from orchestrator.json_text import decode
 from orchestrator.transports import AgentRequest, AgentResponse
 from orchestrator.transports.outcomes import (

@@ -4,7 +4,7 @@ import email.utils
 import re
 from datetime import UTC, datetime
 
-from orchestrator.errors import AgentFailed, AgentOverloaded, AgentRejected, CallError
+from orchestrator.call_errors import AgentFailed, AgentOverloaded, AgentRejected, CallError
 
 EXCERPT_CHARACTERS = 300
 _RETRYABLE_STATUSES = {408, 425}

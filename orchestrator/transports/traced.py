@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 from opentelemetry.trace import SpanKind
 
+from orchestrator.call_errors import CallError
 from orchestrator.config import Settings
 from orchestrator.endpoints import is_http
-from orchestrator.errors import CallError
 from orchestrator.telemetry.spans import (
     Spans,
     current,

@@ -10,9 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 from temporalio.client import Client
 
+from orchestrator.call_errors import AgentFailed
 from orchestrator.config import Agent, CircuitBreaker, ErrorRecovery, Instance, Settings
 from orchestrator.engine.fleet import Fleet, FleetGone, FleetView, fleet_config
-from orchestrator.errors import AgentFailed, EngineUnavailable, OrderRefused
+from orchestrator.errors import EngineUnavailable, OrderRefused
 from orchestrator.fleet.records import (
     FLEET_ID,
     BreakerReports,

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from orchestrator import errors
+from orchestrator import call_errors, errors
 
 
 def drawn() -> dict[str, str]:
@@ -23,7 +23,8 @@ def drawn() -> dict[str, str]:
 
 def test_the_picture_shows_the_tree() -> None:
     """No class is missing from the picture, and each stands where it belongs."""
-    classes = inspect.getmembers(errors, inspect.isclass)
+    modules = (errors, call_errors)
+    classes = [each for module in modules for each in inspect.getmembers(module, inspect.isclass)]
     expected = {
         name: kind.__bases__[0].__name__ for name, kind in classes if issubclass(kind, Exception)
     }
@@ -32,7 +33,7 @@ def test_the_picture_shows_the_tree() -> None:
 
 def test_a_call_error_carries_what_the_agent_said() -> None:
     """Status, excerpt and pause travel with the message."""
-    error = errors.AgentFailed("no", status=503, excerpt="busy", retry_after=2.0)
+    error = call_errors.AgentFailed("no", status=503, excerpt="busy", retry_after=2.0)
     assert ("no", 503, "busy", 2.0) == (
         str(error),
         error.status,

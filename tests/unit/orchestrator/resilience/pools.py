@@ -4,7 +4,8 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from orchestrator.errors import AgentFailed, AgentUnavailable
+from orchestrator.call_errors import AgentFailed
+from orchestrator.errors import AgentUnavailable
 from orchestrator.fleet.records import (
     AgentRecord,
     BreakerOrder,

@@ -2,9 +2,10 @@
 
 import pytest
 
+from orchestrator.call_errors import AgentUnreachable
 from orchestrator.config import Agent, Settings
 from orchestrator.config import Instance as Address
-from orchestrator.errors import AgentUnavailable, AgentUnreachable
+from orchestrator.errors import AgentUnavailable
 from orchestrator.models import BlockedBy
 from orchestrator.resilience.balancer import LeastLatency
 from orchestrator.resilience.breaker_policy import BreakerState, Transition

@@ -4,7 +4,8 @@ from contextlib import suppress
 
 import pytest
 
-from orchestrator.errors import AgentFailed, AgentOverloaded, AgentTimedOut, AgentUnavailable
+from orchestrator.call_errors import AgentFailed, AgentOverloaded, AgentTimedOut
+from orchestrator.errors import AgentUnavailable
 from orchestrator.models import BlockedBy
 from orchestrator.resilience.breaker_policy import BreakerState
 from orchestrator.resilience.pool import Pool

@@ -6,7 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from orchestrator.errors import AgentFailed, AgentUnavailable, AgentUnreachable, CallError
+from orchestrator.call_errors import AgentFailed, AgentUnreachable, CallError
+from orchestrator.errors import AgentUnavailable
 from orchestrator.fleet.records import HealthState
 from orchestrator.resilience.balancer import STRATEGIES
 from orchestrator.resilience.breaker_policy import BreakerPolicy, BreakerState

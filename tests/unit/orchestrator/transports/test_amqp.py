@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
-from orchestrator.errors import (
+from orchestrator.call_errors import (
     AgentDisconnected,
     AgentFailed,
     AgentOverloaded,

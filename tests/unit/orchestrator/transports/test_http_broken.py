@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import (
+from orchestrator.call_errors import (
     AgentDisconnected,
     AgentFailed,
     AgentTimedOut,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import (
+from orchestrator.call_errors import (
     AgentDisconnected,
     AgentFailed,
     AgentOverloaded,

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from orchestrator.errors import AgentDisconnected, CallError
+from orchestrator.call_errors import AgentDisconnected, CallError
 from tests.unit.orchestrator.transports.raw_agent import (
     DEADLINE_SECONDS,
     raw_agent,
