@@ -1,6 +1,7 @@
 """Every path of the API by who asks: another tenant, a reader, nobody; tokens; what is kept."""
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -32,7 +33,7 @@ from tests.support.agents import Agent
 from tests.support.identity import AUDIENCE, Provider
 from tests.support.keys import make
 from tests.support.redis import redis_server
-from tests.support.stack import BIN, Stack, eventually, running
+from tests.support.stack import BIN, START_SECONDS, Stack, eventually, free_port, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
@@ -111,6 +112,7 @@ async def stack(
         configured["security"] |= {
             "jwt": {"issuer": provider.issuer, "audience": AUDIENCE, "jwks": provider.url},
             "session_secret": SESSION_SECRET,
+            "quotas": {"quick": {"rate": 1, "burst": 2}, "small": {"running": 3, "daily": 4}},
         }
         configured["completions"] = {"secret": COMPLETION_SECRET}
         configured["message_queue"] = {"type": "redis", "url": url}
@@ -157,6 +159,79 @@ async def acmes(clients: Clients, agent: Agent) -> dict[str, str]:
     found["redrive_id"] = await handed_in("/dead-letters/redrive", none, "redrive_id")
     found["order_id"] = await handed_in("/tasks/cancel", none, "order_id")
     return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def second(stack: Stack) -> AsyncIterator[str]:
+    """Where another API process on the same engine answers."""
+    port = free_port()
+    async with stack.joined("api", port):
+
+        async def ready() -> bool:
+            with contextlib.suppress(httpx.TransportError):
+                async with httpx.AsyncClient() as client:
+                    found = await client.get(f"http://127.0.0.1:{port}/health")
+                    return bool(found.json()["status"] == "healthy")
+            return False
+
+        await eventually(ready, START_SECONDS, "the second API")
+        yield f"http://127.0.0.1:{port}"
+
+
+async def test_processes_share_a_rate(clients: Clients, second: str) -> None:
+    """By Redis: both together accept what one would."""
+    answers = [
+        await clients.quick.post(f"{base}/orchestrate", json=task())
+        for base in ("", second, "", second)
+    ]
+    assert [202, 202, 429, 429] == [each.status_code for each in answers]
+    assert ["1", "0", "0", "0"] == [each.headers["ratelimit-remaining"] for each in answers]
+
+
+async def test_processes_see_what_others_have_started(clients: Clients, second: str) -> None:
+    """By the engine's lists: running and daily quotas hold over both."""
+    small = clients.small
+    slow = {"pattern": "work", "payload": {"reply": {"delay": 300}}}
+
+    async def running() -> list[str]:
+        found = (await small.get("/tasks")).json()["tasks"]
+        return [each["task_id"] for each in found if each["status"] in {"queued", "running"}]
+
+    async def listed(tasks: int) -> None:
+        async def seen() -> bool:
+            return len(await running()) == tasks
+
+        await eventually(seen, what=f"{tasks} tasks in the list")
+
+    async def cancel_one() -> None:
+        await small.post(f"/tasks/{(await running())[0]}/cancel", headers={"Prefer": "wait=30"})
+
+    begun = [await small.post("/orchestrate", json=slow) for _ in range(3)]
+    assert [202] * 3 == [each.status_code for each in begun]
+    assert begun[2].headers["ratelimit"].startswith('"tenant-small-running";r=0, "tenant-small-d')
+    await listed(3)
+    full = await small.post(f"{second}/orchestrate", json=slow)
+    assert (429, "running") == (full.status_code, full.json()["quota"])
+    assert '"tenant-small-running";r=0;t=5' == full.headers["ratelimit"]
+    await cancel_one()
+
+    async def again() -> bool:
+        return (await small.post("/orchestrate", json=slow)).status_code == 202
+
+    await eventually(again, what="room")
+    await listed(3)
+    await cancel_one()
+    await listed(2)
+
+    async def by_day() -> httpx.Response | None:
+        answer = await small.post(f"{second}/orchestrate", json=slow)
+        assert answer.status_code == 429
+        return answer if answer.json()["quota"] == "daily" else None
+
+    over = await eventually(by_day, what="a refusal by the day")
+    assert '"tenant-small-daily";q=4;w=86400' == over.headers["ratelimit-policy"]
+    while await running():
+        await cancel_one()
 
 
 async def answered(
