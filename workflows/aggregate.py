@@ -9,6 +9,8 @@ from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
     CancelledError,
+    FailureError,
+    is_cancelled_exception,
 )
 
 with workflow.unsafe.imports_passed_through():
@@ -113,7 +115,9 @@ class AggregateTasks:
             if self._batch is not None:
                 await self._batch.begun()
             late = await self._join(clock)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, FailureError) as error:
+            if not is_cancelled_exception(error):
+                raise
             await self._cancel_batch()
             self._enter(AggregateState.CANCELLED, "The aggregate was cancelled")
             raise CancelledError("The aggregate was cancelled") from None
@@ -221,6 +225,9 @@ class AggregateTasks:
             self._take(await _cut_short(working))
             raise
         self._take(await _cut_short(working))
+        if workflow.cancellation_reason() is not None:
+            # It went to the activity alone, which this was waiting for.
+            raise asyncio.CancelledError
         if self._refusal is not None:
             raise _invalid(self._refusal) from None
 

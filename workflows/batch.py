@@ -118,7 +118,7 @@ class TaskBatch:
                 await self._news.queued(items, self._created_at)
             await self._carry_out(items)
             if parts:
-                self._parts_tally = await parts
+                self._parts_tally = await _ended(parts)
         except asyncio.CancelledError:
             await self._cut_off(items, parts)
             raise CancelledError("The batch was cancelled") from None
@@ -185,16 +185,23 @@ class TaskBatch:
             self._tell()
             if items.ended:
                 self._begin(self._news.ended(items))
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        items.drop_unwanted()
-        await self._call_back_all(items)
-        await self._news.ended(items)
+        await self._tell_all(items)
         if items.are_left:
             self._tell(ended=True)
             # What was upserted would not be carried over by itself.
             created_at = self._created_at.isoformat()
             memo = {**workflow.memo(), MEMO_CREATED_AT: created_at, MEMO_TALLY: items.tally}
             workflow.continue_as_new(items.rest(), memo=memo)
+
+    async def _tell_all(self, items: Items) -> None:
+        """Tell all there is to tell, and what comes to an end by signals meanwhile."""
+        while True:
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            items.drop_unwanted()
+            if not items.are_to_be_told:
+                return
+            await self._call_back_all(items)
+            await self._news.ended(items)
 
     def _is_full(self, items: Items) -> bool:
         info = workflow.info()
@@ -375,6 +382,8 @@ class TaskBatch:
 
     async def _cut_off(self, items: Items, parts: asyncio.Task[BatchTally] | None) -> None:
         """End what is under way, and count the rest as cancelled."""
+        # What has ended in this very step is left to end, or its report would be lost.
+        await workflow.wait_condition(lambda: True)
         for each in (*self._running, *([parts] if parts else [])):
             each.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -391,7 +400,7 @@ class TaskBatch:
     async def record(self, report: ChunkReport) -> None:
         """Outcomes that a chunk's report has no room for."""
         items = self._items
-        if items and (plan := items.plan_of(report.agent)):
+        if items and (plan := _plan_of(items, report)):
             await self._settle(items, plan, report.outcomes)
             if self._batch.coalesced:
                 self._tell(recorded=True)
@@ -455,9 +464,29 @@ class TaskBatch:
             log.info(event, batch_id=self._batch_id, **self._tally.model_dump(), **fields)
 
 
+async def _ended(parts: asyncio.Task[BatchTally]) -> BatchTally:
+    """How the parts have ended.
+
+    Raises:
+        asyncio.CancelledError: the batch was cancelled, and they were with it.
+    """
+    tally = await parts
+    if tally.cancelled and workflow.cancellation_reason() is not None:
+        # The cancellation went to what follows the parts, and ended there.
+        raise asyncio.CancelledError
+    return tally
+
+
 def _next_callbacks(items: Items) -> tuple[ItemEnd, ...]:
     ends = items.next_callbacks()
     return ends if ends and workflow.patched(patches.CALLBACKS) else ()
+
+
+def _plan_of(items: Items, report: ChunkReport) -> Plan | None:
+    """The plan of a chunk whose outcomes these are; None where all of them are known."""
+    news = (each.position for each in report.outcomes if items.is_open(each.position))
+    first = next(news, None)
+    return None if first is None else items.plan_of(first, report.agent)
 
 
 def _is_due(since: timedelta, *, recorded: bool) -> bool:

@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from orchestrator.batches import Batch, BatchPlan, BatchTally, ItemOutcome, Unfinished
     from orchestrator.callbacks import ItemEnd
     from orchestrator.models import Begun, Plan, Task, TaskState
+    from orchestrator.routing import led_by
     from workflows.batch_lanes import Lane, most_items
 
 CHUNK_BYTES = 1_000_000
@@ -258,6 +259,11 @@ class Items:
         if url := json.loads(text).get("callback_url"):
             self._to_tell.append(ItemEnd(position=position, state=state, url=url))
 
+    @property
+    def are_to_be_told(self) -> bool:
+        """Whether some have ended of which receivers or the broker have not been told."""
+        return bool(self.ended or self._to_tell)
+
     def next_callbacks(self) -> tuple[ItemEnd, ...]:
         """Take the ends that receivers are to be told of next."""
         return tuple(self._to_tell.popleft() for _ in range(min(TOLD_TOGETHER, len(self._to_tell))))
@@ -297,11 +303,11 @@ class Items:
         """Whether the item has not ended."""
         return position in self._open
 
-    def plan_of(self, agent: str) -> Plan | None:
-        """A plan by which the agent is called, be it as a fallback; None where there is none."""
-        plans = (each.plan for each in self._plans)
-        found = (plan for plan in plans if agent in {route.agent for route in plan.routes})
-        return next(found, None)
+    def plan_of(self, position: int, agent: str) -> Plan | None:
+        """The item's plan, led by that agent; None where it is none of the plan's."""
+        plan = self._plans[self._chosen[position]].plan
+        agents = [route.agent for route in plan.routes]
+        return led_by(plan, agents.index(agent)) if agent in agents else None
 
     def task(self, plan: Plan, position: int, now: datetime, begun: Begun | None = None) -> Task:
         """The item as a task of its own."""

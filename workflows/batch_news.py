@@ -1,5 +1,6 @@
 """Tell the broker what happens to the items of a batch, many at a time."""
 
+import asyncio
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -82,6 +83,12 @@ class ItemNews:
 
 
 async def _tell(events: Iterable[Event]) -> None:
-    found = tuple(events)
+    """Tell of all, though somebody cancels meanwhile."""
+    found, cut_off = tuple(events), False
     for begin in range(0, len(found), TOLD_AT_ONCE):
-        await tell(News(events=found[begin : begin + TOLD_AT_ONCE]))
+        try:
+            await tell(News(events=found[begin : begin + TOLD_AT_ONCE]))
+        except asyncio.CancelledError:
+            cut_off = True
+    if cut_off:
+        raise asyncio.CancelledError

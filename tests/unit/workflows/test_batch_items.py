@@ -201,18 +201,19 @@ def test_a_deadline_that_was_asked_for_counts_from_the_start_of_the_batch() -> N
     assert [20, 90, 0] == [each.waited for each in tasks]
 
 
-def test_the_plan_of_an_agent_is_one_that_calls_it() -> None:
-    """Be it as a fallback."""
-    plans = (BatchPlan(plan=plan(agent="first")), BatchPlan(plan=plan(fallbacks=(SECOND,))))
-    items = items_of(batch(0, 1, plans=plans))
-    assert [plans[0].plan, plans[1].plan, plans[1].plan] == [
-        items.plan_of(agent) for agent in ("first", AGENT, "second")
+def test_the_plan_of_an_item_is_led_by_the_agent_that_was_called() -> None:
+    """Be it the first one or a fallback."""
+    entry = BatchPlan(plan=plan(fallbacks=(SECOND,)))
+    items = items_of(batch(0, 1, plans=(BatchPlan(plan=plan()), entry)))
+    assert [items.plan_of(1, AGENT), items.plan_of(1, "second")] == [
+        entry.plan,
+        led_by(entry.plan, 1),
     ]
 
 
 def test_a_report_of_an_unknown_agent_has_no_plan() -> None:
     """Whoever sent it."""
-    assert items_of(batch(0)).plan_of("nobody") is None
+    assert items_of(batch(0)).plan_of(0, "nobody") is None
 
 
 def of_agent(name: str, **fields: Any) -> BatchPlan:
