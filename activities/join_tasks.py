@@ -33,7 +33,8 @@ from orchestrator.errors import (
     TaskNotFound,
 )
 from orchestrator.joining import is_over
-from orchestrator.models import TaskState, TaskStatus
+from orchestrator.models import TaskState
+from orchestrator.statuses import TaskStatus
 
 LARGEST_BYTES = 1_900_000
 """Of JSON for one outcome alone; the engine takes 2 MiB."""

@@ -16,7 +16,7 @@ from temporalio.service import RPCError
 
 from activities.call_agent import words
 from orchestrator.call_errors import AgentFailed, AgentRejected, CallError, RetryableCallError
-from orchestrator.models import AnswerWait, LateAnswer, LateFailure, LateProgress
+from orchestrator.late_models import AnswerWait, LateAnswer, LateFailure, LateProgress
 from orchestrator.routing import AWAIT_ANSWER, POLL_ANSWER
 from orchestrator.transports import AgentRequest, Transport
 

@@ -12,7 +12,8 @@ from orchestrator.callbacks import START_CALLBACKS, ItemCallbacks, ItemEnd, call
 from orchestrator.engine.batches import Batches
 from orchestrator.engine.callbacks import Callbacks
 from orchestrator.engine.tasks import Tasks
-from orchestrator.models import TaskState, TaskStatus
+from orchestrator.models import TaskState
+from orchestrator.statuses import TaskStatus
 
 STARTS_AT_ONCE = 16
 LOOKS = 5

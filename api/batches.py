@@ -45,8 +45,9 @@ from orchestrator.errors import (
     QueueFull,
     QuotaExceeded,
 )
-from orchestrator.models import Plan, TaskState, TaskStatus, Verdict
+from orchestrator.models import Plan, TaskState
 from orchestrator.security.callers import Caller
+from orchestrator.statuses import TaskStatus, Verdict
 from orchestrator.telemetry import metrics
 from orchestrator.telemetry.logging import get_logger
 

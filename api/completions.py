@@ -15,7 +15,8 @@ from api.requests import json_object, validated
 from orchestrator.completions import Ticket
 from orchestrator.engine.completions import Completions
 from orchestrator.errors import CompletionExpired, PayloadTooLarge
-from orchestrator.models import LateAnswer, LateFailure, Model
+from orchestrator.late_models import LateAnswer, LateFailure
+from orchestrator.models import Model
 from orchestrator.telemetry.logging import get_logger
 
 router = APIRouter(tags=["late answers"])

@@ -28,8 +28,8 @@ from orchestrator.dead_letters import (
     Discarded,
 )
 from orchestrator.errors import DeadLetterNotFound, RedriveNotFound
-from orchestrator.models import TaskStatus
 from orchestrator.security.callers import Caller
+from orchestrator.statuses import TaskStatus
 from orchestrator.telemetry.logging import get_logger
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from orchestrator.models import DryRun, Health, PriorityChange, Probe, TaskRequest, TaskStatus
+from orchestrator.models import PriorityChange, TaskRequest
+from orchestrator.statuses import DryRun, Health, Probe, TaskStatus
 
 _TASK_ID = "550e8400-e29b-41d4-a716-446655440000"
 _QUEUED = {

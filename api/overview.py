@@ -16,7 +16,8 @@ from api.errors import problem
 from orchestrator import __version__
 from orchestrator.engine.overview import Snapshot
 from orchestrator.fleet.views import is_healthy
-from orchestrator.models import Health, Probe, TaskState
+from orchestrator.models import TaskState
+from orchestrator.statuses import Health, Probe
 from orchestrator.telemetry.exposition import CONTENT_TYPE
 
 router = APIRouter(tags=["overview"])

@@ -26,17 +26,8 @@ from orchestrator.errors import (
     RateLimited,
     TaskNotFound,
 )
-from orchestrator.models import (
-    DryRun,
-    Model,
-    Plan,
-    PriorityChange,
-    TaskPage,
-    TaskRequest,
-    TaskState,
-    TaskStatus,
-    Verdict,
-)
+from orchestrator.models import Model, Plan, PriorityChange, TaskRequest, TaskState
+from orchestrator.statuses import DryRun, TaskPage, TaskStatus, Verdict
 from orchestrator.telemetry import metrics
 from orchestrator.telemetry.logging import get_logger
 

@@ -21,8 +21,8 @@ from orchestrator.models import (
     Progress,
     TaskRequest,
     TaskState,
-    Verdict,
 )
+from orchestrator.statuses import Verdict
 
 BATCH_WORKFLOW = "TaskBatch"
 RUN_CHUNK = "run_chunk"

@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from orchestrator.models import Internal, Model, TaskState, TaskStatus
+from orchestrator.models import Internal, Model, TaskState
+from orchestrator.statuses import TaskStatus
 
 CALLBACK_WORKFLOW = "DeliverCallback"
 DELIVER_CALLBACK = "deliver_callback"

@@ -6,7 +6,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from orchestrator.models import Attempt, TaskStatus
+from orchestrator.models import Attempt
+from orchestrator.statuses import TaskStatus
 
 IN_BATCH = "batch"
 """Stands for the run in the ids of events that an item met within its batch."""

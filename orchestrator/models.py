@@ -1,5 +1,6 @@
-"""Every payload that crosses a boundary: HTTP, workflow, activity.
+"""Every payload of a task that crosses a boundary: HTTP, workflow, activity.
 
+What the API answers is in statuses.py, what goes with a late answer in late_models.py.
 All are frozen, refuse unknown fields, and have no defaults that read a clock or chance, since
 workflows build them too. Times of day are UTC, durations are seconds.
 """
@@ -15,8 +16,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -375,37 +374,6 @@ class AgentReply(Internal):
     accepted: Accepted | None = None
 
 
-class AnswerWait(Internal):
-    """The argument of the activities that wait for a late answer, until then at the latest."""
-
-    task_id: str
-    agent: str
-    accepted: Accepted
-    until: datetime
-    interval: float | None = None
-
-
-class LateProgress(Internal):
-    """What is known while a late answer is waited for; the agent may have said something of it."""
-
-    progress: Progress
-    until: datetime
-    said: Any = None
-
-
-class LateAnswer(Internal):
-    """The result of the activities that wait for a late answer."""
-
-    result: Any
-
-
-class LateFailure(Internal):
-    """What a late failure carries: whether, and after how many seconds, another call may help."""
-
-    retryable: bool = False
-    retry_after: float | None = None
-
-
 class TaskOutcome(Internal):
     """The result of workflow OrchestrateTask; a failed task carries it in its failure's details."""
 
@@ -415,108 +383,6 @@ class TaskOutcome(Internal):
     execution_time: float | None = None
     attempt_history: tuple[Attempt, ...] = ()
     dead_letter: bool = False
-
-
-class TaskStatus(Model):
-    """The answer of GET /status/{task_id}; fields that say nothing are left out."""
-
-    task_id: str
-    status: TaskState
-    agent: str | None = None
-    pattern: str | None = None
-    priority: int | None = None
-    tenant: str | None = None
-    result: Any = None
-    error: str | None = None
-    error_type: str | None = None
-    created_at: datetime
-    updated_at: datetime
-    execution_time: float | None = Field(
-        default=None, description="Seconds that the last attempt took, as the worker measured them"
-    )
-    attempts: int | None = None
-    next_attempt_at: datetime | None = None
-    last_error: str | None = None
-    blocked_by: BlockedBy | None = None
-    until: datetime | None = Field(
-        default=None, description="When what blocks it ends, where that is known"
-    )
-    progress: Any = Field(
-        default=None, description="What an agent that answers later has said last of its progress"
-    )
-    chosen_by: str | None = Field(default=None, description="How the agent was chosen")
-    batch_id: str | None = Field(default=None, description="The batch that it is an item of")
-    attempt_history: tuple[Attempt, ...] | None = Field(
-        default=None, description="The attempts that have ended, the latest 20"
-    )
-    dead_letter: bool | None = Field(
-        default=None, description="Whether it waits among the dead letters to be run again"
-    )
-    earlier_runs: tuple[Run, ...] | None = Field(
-        default=None, description="The runs before it was redriven"
-    )
-    trace_id: str | None = Field(
-        default=None, description="The trace that it belongs to, where its request named one"
-    )
-
-    @model_serializer(mode="wrap")
-    def _without_blanks(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = handler(self)
-        given = self.model_fields_set
-        # An agent may answer null, which is a result.
-        return {
-            name: value
-            for name, value in fields.items()
-            if value is not None or (name == "result" and name in given)
-        }
-
-
-class TaskPage(Model):
-    """The answer of GET /tasks."""
-
-    tasks: tuple[TaskStatus, ...]
-    next_cursor: str | None = None
-
-
-class Health(Model):
-    """The answer of GET /health."""
-
-    status: str
-    timestamp: datetime
-    version: str
-    config_version: str = Field(
-        default="", description="Differs between processes that go by different configurations"
-    )
-    agents_healthy: int
-    agents_total: int
-    active_tasks: int
-    queue_size: int
-    queues: dict[str, dict[str, int]] = Field(
-        default_factory=dict, description="What waits, by agent and priority"
-    )
-
-
-class Probe(Model):
-    """The answer of GET /live and GET /ready."""
-
-    status: str
-    reason: str | None = None
-
-
-class Verdict(Model):
-    """What admission says of a task: the answer that its submission would get now."""
-
-    admitted: bool
-    status_code: int
-    detail: str | None = None
-    retry_after: int | None = Field(default=None, description="Seconds")
-
-
-class DryRun(Model):
-    """The answer of POST /orchestrate?dry_run=true."""
-
-    plan: Plan
-    admission: Verdict
 
 
 class PriorityChange(Model):

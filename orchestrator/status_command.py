@@ -28,7 +28,8 @@ from orchestrator.display import (
     tell,
 )
 from orchestrator.exits import Exit
-from orchestrator.models import Attempt, TaskState, TaskStatus
+from orchestrator.models import Attempt, TaskState
+from orchestrator.statuses import TaskStatus
 
 LOOK_SECONDS = 1.0
 _ATTEMPTS = (

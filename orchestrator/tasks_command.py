@@ -14,7 +14,8 @@ from orchestrator.display import (
     print_rows,
     tell,
 )
-from orchestrator.models import MAX_PRIORITY, MIN_PRIORITY, TaskState, TaskStatus
+from orchestrator.models import MAX_PRIORITY, MIN_PRIORITY, TaskState
+from orchestrator.statuses import TaskStatus
 
 MAX_PAGE = 200
 _COLUMNS = (

@@ -39,8 +39,8 @@ with workflow.unsafe.imports_passed_through():
         summary_of,
     )
     from orchestrator.errors import PayloadTooLarge
-    from orchestrator.models import TaskStatus
     from orchestrator.routing import WORKFLOW_QUEUE
+    from orchestrator.statuses import TaskStatus
     from orchestrator.telemetry.logging import get_logger
     from workflows import options
 

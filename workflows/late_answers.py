@@ -13,15 +13,13 @@ with workflow.unsafe.imports_passed_through():
     from activities.call_agent import ERROR_CHARACTERS, SUCCESS, pause_after
     from activities.late_answers import LateAnswers
     from orchestrator.call_errors import AgentFailed, AgentTimedOut, OutcomeUnknown
+    from orchestrator.late_models import AnswerWait, LateAnswer, LateFailure
     from orchestrator.models import (
         Accepted,
         AgentReply,
-        AnswerWait,
         Attempt,
         BlockedBy,
         CallFailure,
-        LateAnswer,
-        LateFailure,
         LateRule,
         Progress,
         RetryPlan,

@@ -27,9 +27,9 @@ with workflow.unsafe.imports_passed_through():
         Task,
         TaskOutcome,
         TaskState,
-        TaskStatus,
     )
     from orchestrator.routing import WORKFLOW_TYPE
+    from orchestrator.statuses import TaskStatus
     from orchestrator.telemetry.logging import get_logger
     from workflows import failures, options, patches
     from workflows.agent_calls import Calls, Exhausted

@@ -17,7 +17,8 @@ with workflow.unsafe.imports_passed_through():
     from orchestrator.callbacks import data_of
     from orchestrator.errors import PayloadTooLarge
     from orchestrator.messaging.events import ENDS, UNTOLD, Answer, Event, EventType, News
-    from orchestrator.models import Plan, Task, TaskState, TaskStatus
+    from orchestrator.models import Plan, Task, TaskState
+    from orchestrator.statuses import TaskStatus
     from orchestrator.telemetry.logging import get_logger
     from workflows import options
 

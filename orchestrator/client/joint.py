@@ -22,7 +22,8 @@ from orchestrator.client.calls import (
 )
 from orchestrator.client.parts import PAGE, Key, keyed, posted, submitted, task_fields
 from orchestrator.dead_letters import BulkStatus
-from orchestrator.models import TaskRequest, TaskState, TaskStatus
+from orchestrator.models import TaskRequest, TaskState
+from orchestrator.statuses import TaskStatus
 
 
 def _lines(tasks: Iterable[TaskRequest | Mapping[str, Any]] | bytes) -> bytes:

@@ -29,7 +29,8 @@ from orchestrator.dead_letters import (
     Discarded,
 )
 from orchestrator.fleet.views import AgentDetail, AgentEvents, AgentList
-from orchestrator.models import Health, LimitMode, TaskStatus
+from orchestrator.models import LimitMode
+from orchestrator.statuses import Health, TaskStatus
 
 
 def agents() -> Call[AgentList]:

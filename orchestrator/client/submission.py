@@ -21,7 +21,8 @@ from orchestrator.client.calls import (
     query,
 )
 from orchestrator.client.parts import PAGE, Key, posted, submitted, task_fields
-from orchestrator.models import DryRun, TaskPage, TaskRequest, TaskState, TaskStatus
+from orchestrator.models import TaskRequest, TaskState
+from orchestrator.statuses import DryRun, TaskPage, TaskStatus
 
 
 def _request(

@@ -40,8 +40,9 @@ from orchestrator.engine.listing import STATE_BY_NAME, quoted
 from orchestrator.engine.record import Recorder, Waiting, moment
 from orchestrator.engine.rpc import engine_call
 from orchestrator.errors import TaskNotFound
-from orchestrator.models import Attempt, Task, TaskRequest, TaskState, TaskStatus
+from orchestrator.models import Attempt, Task, TaskRequest, TaskState
 from orchestrator.routing import WORKFLOW_TYPE
+from orchestrator.statuses import TaskStatus
 from orchestrator.traces import trace_id_in
 
 _SLICE = 50

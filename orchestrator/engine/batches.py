@@ -21,7 +21,8 @@ from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.listing import InvalidCursor, decoded, encoded
 from orchestrator.engine.rpc import engine_call
 from orchestrator.errors import BatchNotFound, TaskNotFound
-from orchestrator.models import TaskState, TaskStatus
+from orchestrator.models import TaskState
+from orchestrator.statuses import TaskStatus
 
 PAGE_BYTES = 1_500_000
 """Of the results of one page, the first of them set aside."""

@@ -21,7 +21,7 @@ from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.record import STATES, Recorder
 from orchestrator.engine.rpc import engine_call
 from orchestrator.errors import CompletionEarly, CompletionRefused
-from orchestrator.models import LateAnswer, LateFailure
+from orchestrator.late_models import LateAnswer, LateFailure
 from orchestrator.routing import AWAIT_ANSWER, POLL_ANSWER
 
 PATIENCE_SECONDS = 5.0

@@ -23,8 +23,8 @@ from orchestrator.engine.listing import quoted
 from orchestrator.engine.rpc import engine_call
 from orchestrator.engine.tasks import Tasks
 from orchestrator.errors import BatchNotFound, EngineUnavailable, TaskNotFound
-from orchestrator.models import TaskStatus
 from orchestrator.routing import WORKFLOW_TYPE
+from orchestrator.statuses import TaskStatus
 
 FEW = 64
 """So many tasks are waited for, each by a call that lasts until its end."""

@@ -4,7 +4,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from orchestrator.models import TaskState, TaskStatus
+from orchestrator.models import TaskState
+from orchestrator.statuses import TaskStatus
 
 MOST_FINALS = 1000
 MOST_BYTES = 4096

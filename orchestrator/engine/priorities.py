@@ -12,7 +12,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from orchestrator.engine.rpc import engine_call
 from orchestrator.engine.tasks import Tasks
 from orchestrator.errors import OrderRefused
-from orchestrator.models import MAX_PRIORITY, TaskStatus
+from orchestrator.models import MAX_PRIORITY
+from orchestrator.statuses import TaskStatus
 
 SET_PRIORITY = "set_priority"
 """The signal by which the task's workflow has later calls, and its attribute, follow."""

@@ -19,17 +19,10 @@ from temporalio.converter import DataConverter, decode_typed_search_attributes
 from temporalio.exceptions import ApplicationError
 
 from orchestrator.engine import search_attributes
-from orchestrator.models import (
-    BlockedBy,
-    CallFailure,
-    Dispatch,
-    LateProgress,
-    Progress,
-    TaskOutcome,
-    TaskState,
-    TaskStatus,
-)
+from orchestrator.late_models import LateProgress
+from orchestrator.models import BlockedBy, CallFailure, Dispatch, Progress, TaskOutcome, TaskState
 from orchestrator.routing import AWAIT_ANSWER, POLL_ANSWER
+from orchestrator.statuses import TaskStatus
 
 MEMO_CREATED_AT = "created_at"
 MEMO_DISPATCH = "dispatch"

@@ -33,15 +33,9 @@ from orchestrator.engine.run_reading import (
     look_pause,
 )
 from orchestrator.events import Cursor, LiveEvent, Moment, TaskEventKind, live
-from orchestrator.models import (
-    Attempt,
-    BlockedBy,
-    Dispatch,
-    Progress,
-    TaskState,
-    TaskStatus,
-)
+from orchestrator.models import Attempt, BlockedBy, Dispatch, Progress, TaskState
 from orchestrator.routing import AWAIT_ANSWER, POLL_ANSWER
+from orchestrator.statuses import TaskStatus
 
 CALL_AGENT = "call_agent"
 NO_WORD = "No word is left of this attempt: its worker was lost, or it is long ago"

@@ -16,8 +16,9 @@ from orchestrator.engine.run_reading import has_begun
 from orchestrator.engine.tasks import Tasks
 from orchestrator.errors import EngineUnavailable, TaskNotFound
 from orchestrator.events import IN_BATCH, Cursor, LiveEvent, Moment, TaskEventKind, live
-from orchestrator.models import TaskState, TaskStatus
+from orchestrator.models import TaskState
 from orchestrator.routing import WORKFLOW_TYPE
+from orchestrator.statuses import TaskStatus
 
 ENGINE_PAUSE_SECONDS = 1.0
 """Before the engine is asked again that did not answer."""

@@ -49,17 +49,9 @@ from orchestrator.errors import (
     IdempotencyConflict,
     TaskNotFound,
 )
-from orchestrator.models import (
-    BlockedBy,
-    Dispatch,
-    Plan,
-    Task,
-    TaskPage,
-    TaskRequest,
-    TaskState,
-    TaskStatus,
-)
+from orchestrator.models import BlockedBy, Dispatch, Plan, Task, TaskRequest, TaskState
 from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, agent_of
+from orchestrator.statuses import TaskPage, TaskStatus
 from orchestrator.traces import trace_id_in
 
 QUEUE_GRACE = timedelta(seconds=1)

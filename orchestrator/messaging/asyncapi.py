@@ -7,7 +7,8 @@ from orchestrator.config import MessageQueue, Settings
 from orchestrator.endpoints import AMQP_PORTS
 from orchestrator.messaging import REDIS_PORT
 from orchestrator.messaging.events import CONTENT_TYPE, EventType, source_of
-from orchestrator.models import TaskRequest, TaskStatus
+from orchestrator.models import TaskRequest
+from orchestrator.statuses import TaskStatus
 
 _SCHEMAS = "#/components/schemas/"
 _REFUSED = {

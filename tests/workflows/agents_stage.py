@@ -22,9 +22,10 @@ from orchestrator.config import Settings
 from orchestrator.engine.queues import describe_queue
 from orchestrator.engine.tasks import Tasks
 from orchestrator.limits import RateLimits
-from orchestrator.models import Task, TaskStatus
+from orchestrator.models import Task
 from orchestrator.resilience.pool import Pool, Pools
 from orchestrator.routing import Routes, agent_queue
+from orchestrator.statuses import TaskStatus
 from orchestrator.transports.http import HttpTransport
 from tests.support.agents import Agent
 from tests.support.stack import eventually

@@ -22,9 +22,10 @@ from orchestrator.buckets import Buckets
 from orchestrator.config import Settings
 from orchestrator.engine.tasks import Tasks
 from orchestrator.limits import RateLimits
-from orchestrator.models import Task, TaskStatus
+from orchestrator.models import Task
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import Routes
+from orchestrator.statuses import TaskStatus
 from orchestrator.transports.http import HttpTransport
 from tests.support.agents import Agent, Call, Reply
 from tests.support.stack import eventually

@@ -30,9 +30,10 @@ from orchestrator.dead_letters import (
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.tasks import Tasks
-from orchestrator.models import Run, Task, TaskStatus
+from orchestrator.models import Run, Task
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import WORKFLOW_QUEUE, Routes, agent_queue
+from orchestrator.statuses import TaskStatus
 from orchestrator.transports.http import HttpTransport
 from tests.support.agents import Agent, Reply
 from tests.support.stack import eventually

@@ -5,8 +5,9 @@ from typing import Any
 
 from temporalio.client import Client
 
-from orchestrator.models import BlockedBy, TaskState, TaskStatus
+from orchestrator.models import BlockedBy, TaskState
 from orchestrator.resilience.breaker_policy import BreakerState
+from orchestrator.statuses import TaskStatus
 from tests.support.agents import Agent, Reply
 from tests.workflows.agents_stage import WAIT_SECONDS, idle, serving
 

@@ -11,7 +11,8 @@ from orchestrator.aggregates import AggregateState, Aggregation, fan_out_of, joi
 from orchestrator.engine import endings
 from orchestrator.engine.endings import Endings
 from orchestrator.errors import EngineUnavailable
-from orchestrator.models import TaskState, TaskStatus
+from orchestrator.models import TaskState
+from orchestrator.statuses import TaskStatus
 from tests.support.agents import Reply
 from tests.support.stack import eventually
 from tests.workflows.aggregate_stage import RPC_SECONDS, numbers, reached, result_of, serving

@@ -14,7 +14,8 @@ from orchestrator.engine.histories import Histories, continued_run
 from orchestrator.engine.listing import InvalidCursor, encoded
 from orchestrator.engine.reports import TOO_DEEP
 from orchestrator.errors import BatchNotFound, TaskNotFound
-from orchestrator.models import Attempt, Progress, TaskState, TaskStatus
+from orchestrator.models import Attempt, Progress, TaskState
+from orchestrator.statuses import TaskStatus
 from tests.support.plans import AGENT
 from tests.support.stack import eventually
 from tests.workflows.batch_script import (

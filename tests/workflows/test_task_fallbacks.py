@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from temporalio.client import Client
 
-from orchestrator.models import TaskState, TaskStatus
+from orchestrator.models import TaskState
 from orchestrator.routing import agent_queue
+from orchestrator.statuses import TaskStatus
 from tests.support.agents import Agent, Reply
 from tests.workflows.agents_stage import Stage, serving
 from workflows import options

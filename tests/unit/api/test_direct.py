@@ -14,9 +14,10 @@ from api.direct import DirectRoutes
 from api.security import Gate
 from orchestrator.config import Limits, Settings
 from orchestrator.errors import EngineUnavailable, TaskNotFound, UnknownPattern
-from orchestrator.models import TaskRequest, TaskState, TaskStatus
+from orchestrator.models import TaskRequest, TaskState
 from orchestrator.security.authenticator import Authenticator
 from orchestrator.security.sessions import Sessions
+from orchestrator.statuses import TaskStatus
 
 ENDED = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
 

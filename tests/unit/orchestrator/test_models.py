@@ -6,16 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.models import (
-    Attempt,
-    Progress,
-    RateLimit,
-    Route,
-    Task,
-    TaskRequest,
-    TaskState,
-    TaskStatus,
-)
+from orchestrator.models import Attempt, Progress, RateLimit, Route, Task, TaskRequest, TaskState
+from orchestrator.statuses import TaskStatus
 from tests.support.plans import AGENT, plan, retry
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)

@@ -9,7 +9,8 @@ from temporalio.exceptions import ApplicationError
 
 from orchestrator.engine.converter import INVALID_INPUT, MAX_BLOB_BYTES, data_converter
 from orchestrator.errors import PayloadTooLarge
-from orchestrator.models import AgentReply, Task, TaskRequest, TaskState, TaskStatus
+from orchestrator.models import AgentReply, Task, TaskRequest, TaskState
+from orchestrator.statuses import TaskStatus
 from orchestrator.transports.http import HttpTransport
 from tests.support.plans import task
 from tests.unit.orchestrator.transports.raw_agent import raw_agent, request, whole

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 
 from orchestrator.engine.finals import CERTAIN_SECONDS, Finals
-from orchestrator.models import TaskState, TaskStatus
+from orchestrator.models import TaskState
+from orchestrator.statuses import TaskStatus
 
 
 def final(task_id: str, state: TaskState = TaskState.COMPLETED) -> TaskStatus:

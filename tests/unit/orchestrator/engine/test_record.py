@@ -11,7 +11,8 @@ from temporalio.exceptions import ApplicationError
 
 from orchestrator.engine.converter import data_converter
 from orchestrator.engine.record import MEMO_DISPATCH, Recorder, Waiting, waited_long
-from orchestrator.models import Attempt, BlockedBy, CallFailure, Progress, TaskState, TaskStatus
+from orchestrator.models import Attempt, BlockedBy, CallFailure, Progress, TaskState
+from orchestrator.statuses import TaskStatus
 
 NOW = datetime.now(UTC)
 SOON = NOW + timedelta(days=1)
