@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from api import aggregates, errors
+from api.dependencies import Process
 from api.security import Gate
 from orchestrator.aggregates import AggregateStatus, Aggregation
 from orchestrator.config import Agent, Instance, Rule, Settings
@@ -69,7 +70,9 @@ class Parts:
     admission: Willing = field(default_factory=Willing)
     guard: SubmissionGuard = field(default_factory=lambda: SubmissionGuard.of(SETTINGS))
     quotas: Quotas = field(default_factory=lambda: Quotas({}, cast("UsageCounts", None)))
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    process: Process = field(
+        default_factory=lambda: Process(None, asyncio.Event(), cast("asyncio.Task[None]", None))
+    )
 
 
 @pytest.mark.parametrize(("created", "replayed"), [(True, None), (False, "true")])
