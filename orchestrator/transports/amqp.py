@@ -8,17 +8,13 @@ lives as long as the connection: what is under way when that is lost counts as b
 import asyncio
 import math
 import uuid
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
-from urllib.parse import unquote
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError, PublishError
-from aiormq.exceptions import ChannelNotFoundEntity
+from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.exceptions import DeliveryError, PublishError
 from pydantic import SecretStr
 from pydantic_core import to_json
 
@@ -35,8 +31,8 @@ from orchestrator.config import Settings
 from orchestrator.endpoints import QueueAddress, origin
 from orchestrator.errors import BrokerUnavailable
 from orchestrator.json_text import decode
-from orchestrator.telemetry.logging import get_logger
 from orchestrator.transports import AgentRequest, AgentResponse
+from orchestrator.transports.amqp_sessions import REPLY_QUEUE, Broker, Session
 from orchestrator.transports.outcomes import (
     excerpt_of,
     is_success,
@@ -48,16 +44,11 @@ from orchestrator.transports.outcomes import (
 
 STATUS, RETRY_AFTER = "status", "retry-after"
 """Headers of a reply, in any case; without a status it is 200."""
-CONNECT_SECONDS = 10.0
-HEARTBEAT_SECONDS = 10
 APP_ID = "orchestration-agent"
-_REPLY_QUEUE = "amq.rabbitmq.reply-to"
 _GUEST = "guest:guest"
 _EXCERPT_BYTES = 1200
 _LONGEST_PAUSE = 999_999_999.0
 _PLAIN_ENCODINGS = {"", "utf-8", "utf8", "identity"}
-
-log = get_logger(__name__)
 
 
 class AmqpTransport:
@@ -71,7 +62,7 @@ class AmqpTransport:
 
     def __init__(self, max_result_bytes: int, logins: Mapping[str, SecretStr]) -> None:
         self._adopt(max_result_bytes, logins)
-        self._brokers: dict[tuple[str, str], _Broker] = {}
+        self._brokers: dict[tuple[str, str], Broker] = {}
 
     def _adopt(self, max_result_bytes: int, logins: Mapping[str, SecretStr]) -> None:
         self._max_result_bytes = max_result_bytes
@@ -103,7 +94,7 @@ class AmqpTransport:
             ) from None
         return self._response(who, reply)
 
-    def _recipient(self, request: AgentRequest) -> tuple[str, "_Broker", QueueAddress]:
+    def _recipient(self, request: AgentRequest) -> tuple[str, Broker, QueueAddress]:
         queue = origin(request.url)
         who = f"{request.agent} at {queue}"
         if request.payload is None:
@@ -114,16 +105,16 @@ class AmqpTransport:
             raise AgentRejected(f"{who} cannot be called: it has to be {error}") from None
         return who, self._broker(queue, address), address
 
-    def _broker(self, queue: str, address: QueueAddress) -> "_Broker":
+    def _broker(self, queue: str, address: QueueAddress) -> Broker:
         login = self._logins.get(queue) or self._logins.get(address.broker)
         user = login.get_secret_value() if login else _GUEST
         key = (address.broker, user)
         if key not in self._brokers:
-            self._brokers[key] = _Broker(address, user)
+            self._brokers[key] = Broker(address, user)
         return self._brokers[key]
 
     @staticmethod
-    async def _session(who: str, broker: "_Broker") -> "_Session":
+    async def _session(who: str, broker: Broker) -> Session:
         try:
             return await broker.session()
         except BrokerUnavailable as error:
@@ -179,181 +170,8 @@ class AmqpTransport:
         await asyncio.gather(*(each.close() for each in brokers.values()))
 
 
-class _Broker:
-    """One broker with one user, and the connection to it while there is one."""
-
-    def __init__(self, address: QueueAddress, login: str) -> None:
-        user, _, password = login.partition(":")
-        self._where = address.broker
-        self._parameters: dict[str, Any] = {
-            "host": address.host,
-            "port": address.port,
-            "login": unquote(user),
-            "password": unquote(password),
-            "virtualhost": address.vhost,
-            "ssl": address.scheme == "amqps",
-        }
-        self._session: _Session | None = None
-        self._opening: asyncio.Task[_Session] | None = None
-        self._leaving: asyncio.Task[None] | None = None
-
-    async def session(self) -> "_Session":
-        """The connection, made anew if it was lost; all who ask meanwhile wait for the same one.
-
-        Raises:
-            BrokerUnavailable: nobody answers, or the user may not come in.
-        """
-        if self._session is not None and not self._session.lost:
-            return self._session
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._open())
-            self._opening.add_done_callback(self._opened)
-        with _losses():
-            return await asyncio.shield(self._opening)
-
-    def _opened(self, opening: "asyncio.Task[_Session]") -> None:
-        self._opening = None
-        if opening.cancelled() or opening.exception() is not None:
-            return
-        if self._session is not None:
-            # The broker may have closed its channel alone.
-            self._leaving = asyncio.create_task(self._session.close())
-        self._session = opening.result()
-
-    async def _open(self) -> "_Session":
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                connection = await aio_pika.connect(
-                    **self._parameters,
-                    client_properties={"connection_name": "orchestrator calls"},
-                    heartbeat=HEARTBEAT_SECONDS,
-                )
-                try:
-                    return await _Session.over(connection)
-                except BaseException:
-                    await _leave(connection)
-                    raise
-        except TimeoutError:
-            reason = f"no connection within {CONNECT_SECONDS:g} s"
-            raise BrokerUnavailable(f"RabbitMQ at {self._where}: {reason}") from None
-        except CONNECTION_EXCEPTIONS as error:
-            raise BrokerUnavailable(f"RabbitMQ at {self._where}: {reason_of(error)}") from None
-
-    async def close(self) -> None:
-        """Close the connection, if there is one."""
-        if self._opening is not None:
-            self._opening.cancel()
-        if self._session is not None:
-            await self._session.close()
-
-
-class _Session:
-    """One connection, from its making to its loss."""
-
-    def __init__(self, connection: AbstractConnection, channel: AbstractChannel) -> None:
-        self.lost = False
-        self._connection = connection
-        self._channel = channel
-        self._waiting: dict[str, asyncio.Future[AbstractIncomingMessage]] = {}
-
-    @classmethod
-    async def over(cls, connection: AbstractConnection) -> "_Session":
-        """Make ready to call over a connection."""
-        channel = await connection.channel(on_return_raises=True)
-        session = cls(connection, channel)
-        connection.close_callbacks.add(session._end)
-        channel.close_callbacks.add(session._end)
-        replies = await channel.get_queue(_REPLY_QUEUE, ensure=False)
-        await replies.consume(session._take, no_ack=True)
-        return session
-
-    async def call(self, queue: str, message: aio_pika.Message) -> AbstractIncomingMessage:
-        """Send a message to the queue, confirmed, and wait for its reply.
-
-        Raises:
-            PublishError: there is no such queue.
-            DeliveryError: the queue takes no more.
-            BrokerUnavailable: the connection was lost.
-        """
-        answer: asyncio.Future[AbstractIncomingMessage]
-        answer = asyncio.get_running_loop().create_future()
-        key = message.correlation_id or ""
-        self._waiting[key] = answer
-        try:
-            with _losses():
-                await self._channel.default_exchange.publish(message, queue)
-                return await answer
-        finally:
-            del self._waiting[key]
-
-    async def _take(self, reply: AbstractIncomingMessage) -> None:
-        answer = self._waiting.get(reply.correlation_id or "")
-        if answer is not None and not answer.done():
-            answer.set_result(reply)
-        elif not reply.correlation_id:
-            log.warning("reply_unclaimed", advice="agents have to copy the correlation_id")
-
-    def _end(self, *_: object) -> None:
-        self.lost = True
-        for answer in self._waiting.values():
-            answer.cancel()
-
-    async def problem_of(self, queue: str) -> str | None:
-        """What keeps a queue from being served.
-
-        Raises:
-            BrokerUnavailable: the connection was lost.
-        """
-        with _losses():
-            # The broker closes a channel that asks for what is not there.
-            channel = await self._connection.channel(publisher_confirms=False)
-            try:
-                found = await channel.declare_queue(queue, passive=True)
-            except ChannelNotFoundEntity:
-                return f"RabbitMQ has no queue '{queue}'"
-            finally:
-                with suppress(*CONNECTION_EXCEPTIONS):
-                    await channel.close()
-        if not found.declaration_result.consumer_count:
-            return f"nobody takes messages from queue '{queue}'"
-        return None
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await _leave(self._connection)
-
-
-async def _leave(connection: AbstractConnection) -> None:
-    # One that was lost cannot be closed properly.
-    with suppress(TimeoutError, *CONNECTION_EXCEPTIONS):
-        async with asyncio.timeout(CONNECT_SECONDS):
-            await connection.close()
-
-
-@contextmanager
-def _losses() -> Iterator[None]:
-    """Tell a lost connection, for which the client cancels what waits, from a cancelled caller.
-
-    Raises:
-        BrokerUnavailable: the connection was lost.
-    """
-    try:
-        yield
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise BrokerUnavailable("the connection to RabbitMQ was lost") from None
-    except (PublishError, DeliveryError, ChannelNotFoundEntity):
-        raise
-    except CONNECTION_EXCEPTIONS as error:
-        raise BrokerUnavailable(
-            f"the connection to RabbitMQ was lost: {reason_of(error)}"
-        ) from None
-
-
 async def _answer(
-    who: str, session: _Session, address: QueueAddress, message: aio_pika.Message
+    who: str, session: Session, address: QueueAddress, message: aio_pika.Message
 ) -> AbstractIncomingMessage:
     """The reply, or the call error that its absence is."""
     try:
@@ -381,7 +199,7 @@ def _message(request: AgentRequest, path: str, seconds: float) -> aio_pika.Messa
         correlation_id=key,
         # By which the client knows a message that is returned.
         message_id=key,
-        reply_to=_REPLY_QUEUE,
+        reply_to=REPLY_QUEUE,
         # Whoever waits for the answer is gone with the connection, and so may the message be.
         delivery_mode=aio_pika.DeliveryMode.NOT_PERSISTENT,
         expiration=max(0.001, seconds),
