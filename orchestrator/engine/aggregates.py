@@ -4,30 +4,26 @@ What an aggregate has come to stands in its own history, so that looking needs n
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.client import Client
 from temporalio.common import WorkflowIDReusePolicy
-from temporalio.converter import DataConverter, decode_typed_search_attributes
+from temporalio.converter import decode_typed_search_attributes
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.aggregates import (
     AGGREGATE_WORKFLOW,
-    JOIN_TASKS,
     REDRIVE,
-    REDRIVE_TASKS,
     AggregateState,
     AggregateStatus,
     Aggregation,
     Counts,
     FanOut,
-    JoinReport,
     aggregate_id_of,
     aggregate_workflow_id,
     fan_out_of,
@@ -36,6 +32,7 @@ from orchestrator.aggregates import (
 )
 from orchestrator.batches import MEMO_TALLY
 from orchestrator.engine import search_attributes
+from orchestrator.engine.aggregate_course import MAX_RESULT_BYTES, Course
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.record import (
     MEMO_CREATED_AT,
@@ -44,7 +41,6 @@ from orchestrator.engine.record import (
     Recorder,
     moment,
 )
-from orchestrator.engine.reports import readable, size_of
 from orchestrator.engine.rpc import EAGERLY_ONCE, engine_call
 from orchestrator.errors import (
     AggregateNotFound,
@@ -53,98 +49,17 @@ from orchestrator.errors import (
     OrderRefused,
 )
 from orchestrator.joining import Aggregate, gathered, join
-from orchestrator.models import Internal, TaskState
+from orchestrator.models import TaskState
 from orchestrator.routing import WORKFLOW_QUEUE
 
-MAX_RESULT_BYTES = 64 * 1024 * 1024
-"""Of results that one answer holds."""
 LEFT_OUT = "Some results are left out, since they are too large; GET /status has each"
 UNREAD = "Some reports cannot be read, whose tasks count as pending; GET /status has each"
 
-_REPORTS = {JOIN_TASKS, REDRIVE_TASKS}
 _STATES: dict[TaskState, AggregateState] = {
     TaskState.COMPLETED: AggregateState.COMPLETED,
     TaskState.FAILED: AggregateState.FAILED,
     TaskState.CANCELLED: AggregateState.CANCELLED,
 }
-
-
-class _End(Internal):
-    """What the result of an aggregate's workflow says of its end."""
-
-    status: AggregateState
-    reason: str | None = None
-
-
-@dataclass
-class Course:
-    """What the history of an aggregate tells, event by event.
-
-    Args:
-        converter: of the engine's payloads.
-        most_bytes: of reports whose results are kept.
-        unread: how many reports could not be read.
-    """
-
-    converter: DataConverter
-    most_bytes: int = MAX_RESULT_BYTES
-    reports: list[JoinReport] = field(default_factory=list)
-    unread: int = 0
-    end: _End | None = None
-    updated_at: datetime | None = None
-    _bytes: int = 0
-    _scheduled: dict[int, str] = field(default_factory=dict)
-
-    async def add(self, event: HistoryEvent) -> None:
-        """The next event, through all runs."""
-        if event.HasField("workflow_execution_started_event_attributes"):
-            self._scheduled.clear()
-        elif event.HasField("activity_task_scheduled_event_attributes"):
-            name = event.activity_task_scheduled_event_attributes.activity_type.name
-            self._scheduled[event.event_id] = name
-        elif event.HasField("activity_task_completed_event_attributes"):
-            done = event.activity_task_completed_event_attributes
-            if self._scheduled.get(done.scheduled_event_id) in _REPORTS:
-                await self._report(done.result.payloads)
-                self.updated_at = moment(event.event_time)
-        else:
-            await self._close(event)
-
-    async def _report(self, payloads: Any) -> None:
-        self._bytes += size_of(payloads)
-        report = await readable(self.converter, payloads, JoinReport)
-        if report is None:
-            self.unread += 1
-            return
-        if self._bytes > self.most_bytes:
-            bare = tuple(
-                each.model_copy(update={"result": None, "left_out": True})
-                if each.state is TaskState.COMPLETED
-                else each
-                for each in report.outcomes
-            )
-            report = report.model_copy(update={"outcomes": bare})
-        self.reports.append(report)
-
-    async def _close(self, event: HistoryEvent) -> None:
-        if event.HasField("workflow_execution_completed_event_attributes"):
-            payloads = event.workflow_execution_completed_event_attributes.result.payloads
-            self.end = await readable(self.converter, payloads, _End)
-        elif event.HasField("workflow_execution_failed_event_attributes"):
-            failure = event.workflow_execution_failed_event_attributes.failure
-            error = await self.converter.decode_failure(failure)
-            text = error.message if isinstance(error, ApplicationError) else str(error)
-            self.end = _End(status=AggregateState.FAILED, reason=text)
-        elif event.HasField("workflow_execution_terminated_event_attributes"):
-            reason = event.workflow_execution_terminated_event_attributes.reason
-            text = f"Terminated by an operator: {reason or 'no reason given'}"
-            self.end = _End(status=AggregateState.FAILED, reason=text)
-        elif event.HasField("workflow_execution_timed_out_event_attributes"):
-            text = "The engine's execution timeout passed"
-            self.end = _End(status=AggregateState.FAILED, reason=text)
-        elif event.HasField("workflow_execution_canceled_event_attributes"):
-            text = "The aggregate was cancelled"
-            self.end = _End(status=AggregateState.CANCELLED, reason=text)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.exceptions import ApplicationError
 
 from orchestrator.aggregates import JOIN_TASKS, REDRIVE_TASKS, AggregateState, Joined, JoinReport
-from orchestrator.engine.aggregates import Course
+from orchestrator.engine.aggregate_course import Course
 from orchestrator.engine.converter import data_converter
 from orchestrator.joining import gathered
 from orchestrator.models import TaskState
