@@ -22,7 +22,7 @@ from orchestrator.aggregates import (
     size_of,
 )
 from orchestrator.dead_letters import DEAD_LETTER_WORKFLOW, DeadLetterOrder, dead_letter_id
-from orchestrator.engine.batch_items import BATCH_FAILED
+from orchestrator.engine.batch_told import BATCH_FAILED
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.endings import LISTED_AT_ONCE, Ending, Endings, patiently
 from orchestrator.engine.tasks import Tasks
