@@ -14,19 +14,18 @@ from typing import Any
 from pydantic_core import from_json, to_json
 from temporalio import activity
 
-from activities.call_agent import (
+from activities.call_agent import call_headers, seconds_waited
+from activities.chunk_report import Ledger
+from activities.late_calls import answer_by, answer_id_of, completion_header, located
+from activities.outcomes import (
     ACCEPTED,
     ERROR_CHARACTERS,
     SUCCESS,
-    call_headers,
     log_failure,
     pause_after,
-    seconds_waited,
     still_down,
     words,
 )
-from activities.chunk_report import Ledger
-from activities.late_calls import answer_by, answer_id_of, completion_header, located
 from orchestrator.batches import Chunk, ItemOutcome, Unfinished, item_id
 from orchestrator.buckets import Buckets
 from orchestrator.call_errors import CallError, ReplyTooLarge, RetryableCallError

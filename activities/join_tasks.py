@@ -9,7 +9,8 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
-from activities.call_agent import HEARTBEAT_SECONDS, WORKER_STOPPING
+from activities.call_agent import HEARTBEAT_SECONDS
+from activities.outcomes import WORKER_STOPPING
 from orchestrator.aggregates import (
     CANCEL_TASKS,
     JOIN_TASKS,

@@ -14,7 +14,7 @@ from temporalio.client import AsyncActivityCancelledError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from activities.call_agent import words
+from activities.outcomes import words
 from orchestrator.call_errors import AgentFailed, AgentRejected, CallError, RetryableCallError
 from orchestrator.late_models import AnswerWait, LateAnswer, LateFailure, LateProgress
 from orchestrator.routing import AWAIT_ANSWER, POLL_ANSWER

@@ -13,7 +13,8 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, FailureError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.call_agent import UNAVAILABLE, AgentCalls
+    from activities.call_agent import AgentCalls
+    from activities.outcomes import UNAVAILABLE
     from orchestrator.engine.queues import engine_priority
     from orchestrator.models import (
         AgentCall,

@@ -14,7 +14,7 @@ from temporalio.exceptions import (
 )
 
 with workflow.unsafe.imports_passed_through():
-    from activities.call_agent import UNAVAILABLE, WORKER_LOST
+    from activities.outcomes import UNAVAILABLE, WORKER_LOST
     from orchestrator.call_errors import OutcomeUnknown
     from orchestrator.models import DEADLINE_EXCEEDED, Attempt, CallFailure, Progress
 

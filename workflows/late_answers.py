@@ -10,8 +10,8 @@ from temporalio.exceptions import ActivityError, ApplicationError, RetryState, T
 from temporalio.exceptions import TimeoutError as EngineTimeoutError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.call_agent import ERROR_CHARACTERS, SUCCESS, pause_after
     from activities.late_answers import LateAnswers
+    from activities.outcomes import ERROR_CHARACTERS, SUCCESS, pause_after
     from orchestrator.call_errors import AgentFailed, AgentTimedOut, OutcomeUnknown
     from orchestrator.late_models import AnswerWait, LateAnswer, LateFailure
     from orchestrator.models import (

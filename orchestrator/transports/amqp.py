@@ -1,8 +1,6 @@
 """Agents behind RabbitMQ: the payload goes to their queue, the answer comes back directly.
 
-Each worker process has one connection for each broker and user. The first call makes it, and the
-next one after it was lost. Answers come by RabbitMQ's direct reply-to, which needs no queue and
-lives as long as the connection: what is under way when that is lost counts as broken off.
+What is under way when the connection is lost counts as broken off.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
-"""Connections to RabbitMQ over which agents are called: one for each broker and user.
+"""Connections to RabbitMQ over which agents are called.
 
-The first call makes it, and the next one after it was lost. Answers come by RabbitMQ's direct
-reply-to, which needs no queue and lives as long as the connection.
+Each worker process has one for each broker and user. The first call makes it, and the next one
+after it was lost. Answers come by RabbitMQ's direct reply-to, which needs no queue and lives as
+long as the connection.
 """
 
 import asyncio
