@@ -96,7 +96,10 @@ def _state(snapshot: Snapshot, services: Services) -> str:
     responses=examples.METRICS_RESPONSES,
 )
 async def metrics(request: Request, services: ServicesDependency) -> Response:
-    """JSON, or the Prometheus text where the Accept header asks for text/plain or OpenMetrics."""
+    """JSON, or the Prometheus text where the Accept header asks for text/plain or OpenMetrics.
+
+    They are of all tenants together: with keys, it takes one for all tenants.
+    """
     snapshot = await services.overview.get()
     accept = request.headers.get("accept", "")
     if any(kind in accept for kind in _TEXT_TYPES):

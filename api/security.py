@@ -2,6 +2,7 @@
 
 It stands before the shorter way too (api/direct.py), so that there is no way around it. What is
 not named here takes the most: to see takes ``read``, to do takes ``operate`` for all tenants.
+Numbers of all tenants together take a caller for all of them.
 """
 
 import re
@@ -43,6 +44,8 @@ _LATE_ANSWERS = "/completions/"
 """Agents that answer later: the rest of the path is the permission, and is a secret."""
 _SUBMITS = {"/orchestrate", "/orchestrate/batch", "/aggregate"}
 _CANCELS = re.compile(r"/(?:tasks|batches|aggregate)/[^/]+/cancel")
+_OF_ALL = {"/metrics", "/traffic"}
+"""What tells of all tenants' work, in numbers that cannot be taken apart."""
 _OF_TENANTS = ("/tasks/", "/batches/", "/aggregate/", "/dead-letters/", "/callbacks/")
 
 audit = audit_logger()
@@ -150,7 +153,8 @@ def _check(caller: Caller, wanted: Scope | None, method: str, path: str) -> None
         return
     if not caller.may(wanted):
         raise Forbidden(f"This takes the scope '{wanted}', which your key has not", wanted)
-    if wanted is Scope.OPERATE and not caller.sees_all and not path.startswith(_OF_TENANTS):
+    steers_all = wanted is Scope.OPERATE and not path.startswith(_OF_TENANTS)
+    if (steers_all or path in _OF_ALL) and not caller.sees_all:
         raise Forbidden(
             f"{method} {path} concerns all tenants, and your key is for '{caller.tenant}' alone"
         )

@@ -39,7 +39,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def traffic(services: ServicesDependency) -> Response:
     """How many tasks of each agent ended, and how long they took; at most 5 seconds old.
 
-    Counted from the engine's record, so it is that of all processes. Items of batches are counted
-    in GET /batches instead.
+    Counted from the engine's record, so it is that of all processes and all tenants: with keys, it
+    takes one for all tenants. Items of batches are counted in GET /batches instead.
     """
     return document(await services.traffic.get())

@@ -13,6 +13,7 @@ export const agent = {
 
   render(found, { shared }) {
     const traffic = shared.traffic?.agents[found.name];
+    const seen = (cell) => (shared.metrics ? cell : h("span", { class: "faint" }, "takes a key for all tenants"));
     return [
       heading(found.name, sign(found.healthy ? "healthy" : "unhealthy"), sign(found.breaker, `breaker ${words(found.breaker)}`)),
       h("div", { class: "actions", key: "actions" }, orders(found, {}, ""), button("limit", "Set limits…", { agent: found.name })),
@@ -24,8 +25,8 @@ export const agent = {
           "Traffic",
           { id: "traffic", aside: link(["tasks"], "Its tasks", { agent: found.name }) },
           facts(
-            ["Ended, last ten minutes", trafficCell(traffic, shared.traffic?.bucket_seconds)],
-            ["From start to end", latencyCell(traffic)],
+            ["Ended, last ten minutes", seen(trafficCell(traffic, shared.traffic?.bucket_seconds))],
+            ["From start to end", seen(latencyCell(traffic))],
             ["Waiting", queue(found)],
           ),
         ),

@@ -8,11 +8,19 @@ const field = document.getElementById("key");
 const button = form.querySelector("button");
 const complaint = document.getElementById("complaint");
 
+/** Begin a session; none with a key that could see nothing in it. */
+async function begin(key) {
+  const { scopes } = await request("/session", { method: "POST", body: { key }, login: false });
+  if (scopes.includes("read") || scopes.includes("admin")) return;
+  await request("/session", { method: "DELETE", accepted: () => null });
+  throw new Failure(403, "The dashboard takes the scope 'read', which this key has not");
+}
+
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   button.disabled = true;
   try {
-    await request("/session", { method: "POST", body: { key: field.value.trim() }, login: false });
+    await begin(field.value.trim());
     // Back to the view that was asked for.
     location.replace(`/${location.hash}`);
   } catch (error) {

@@ -21,31 +21,36 @@ export const overview = {
   },
 
   render({ open, failed }, { shared }) {
-    const { health, metrics, agents, traffic } = shared;
+    const { who, health, metrics, agents, traffic } = shared;
     return [
       heading("Overview", sign(health.status)),
       numbers(health, metrics),
-      section("Agents", { id: "agents" }, agentTable(agents.agents, traffic)),
+      !metrics && hidden(who),
+      section("Agents", { id: "agents" }, agentTable(agents.agents, traffic, metrics)),
       h(
         "div",
         { class: "columns", key: "columns" },
         section("In progress", { id: "open", aside: link(["tasks"], "All running", { status: "running" }) }, brief("Tasks in progress, the newest first", open, "Nothing is in progress.")),
         section("Latest failures", { id: "failures", aside: link(["tasks"], "All failed", { status: "failed" }) }, brief("Failed tasks, the newest first", failed, "No task has failed.")),
       ),
-      section("Queues by priority", { id: "queues" }, queues(agents.agents, metrics.queue_sizes)),
+      metrics && section("Queues by priority", { id: "queues" }, queues(agents.agents, metrics.queue_sizes)),
     ];
   },
 };
 
+/** What a key for one tenant is not shown. */
+function hidden({ tenant }) {
+  const text = `The tasks, dead letters and batches here are those of ${tenant}. Numbers of all tenants together (tasks, traffic, queues by priority) take a key for all tenants.`;
+  return h("p", { class: "empty", key: "hidden" }, text);
+}
+
 function numbers(health, metrics) {
   const figures = [
     ["Agents healthy", `${health.agents_healthy} of ${health.agents_total}`, ["agents"], health.agents_healthy < health.agents_total && "warn"],
-    ["Active tasks", count(metrics.active_tasks), ["tasks"]],
     ["Waiting calls", count(health.queue_size), null],
-    ["Completed", count(metrics.completed_tasks), ["tasks"], null, { status: "completed" }],
-    ["Failed", count(metrics.failed_tasks), ["tasks"], null, { status: "failed" }],
-    ["Dead letters", count(metrics.dead_letters), ["dead-letters"], metrics.dead_letters > 0 && "warn"],
   ];
+  if (metrics) figures.splice(1, 0, ["Active tasks", count(metrics.active_tasks), ["tasks"]]);
+  if (metrics) figures.push(...ended(metrics));
   return h(
     "dl",
     { class: "figures", key: "figures" },
@@ -53,6 +58,14 @@ function numbers(health, metrics) {
       h("div", { class: kind }, h("dt", null, name), h("dd", null, path && path[0] !== "agents" ? link(path, value, query) : value)),
     ),
   );
+}
+
+function ended(metrics) {
+  return [
+    ["Completed", count(metrics.completed_tasks), ["tasks"], null, { status: "completed" }],
+    ["Failed", count(metrics.failed_tasks), ["tasks"], null, { status: "failed" }],
+    ["Dead letters", count(metrics.dead_letters), ["dead-letters"], metrics.dead_letters > 0 && "warn"],
+  ];
 }
 
 /** Since when something is so, if anybody knows. */
@@ -78,18 +91,21 @@ function instances(agent) {
   return `${well} of ${agent.instances.length}`;
 }
 
-function agentTable(agents, traffic) {
+function agentTable(agents, traffic, seesTraffic) {
   const of = (agent) => traffic?.agents[agent.name];
+  const busy = [
+    { head: "Traffic", cell: (agent) => trafficCell(of(agent), traffic?.bucket_seconds) },
+    { head: "Duration", cell: (agent) => latencyCell(of(agent)) },
+  ];
   return table(
-    "Agents: health, breaker, limits, and the traffic of the last ten minutes",
+    `Agents: health, breaker, limits${seesTraffic ? ", and the traffic of the last ten minutes" : ""}`,
     [
       { head: "Agent", cell: (agent) => agentLink(agent.name) },
       { head: "Health", cell: agentHealth },
       { head: "Breaker", cell: (agent) => [sign(agent.breaker), agent.breaker !== "closed" && sinceWhen(teller(agent)?.breaker.since)] },
       { head: "Instances up", cell: instances, kind: "number wide" },
       { head: "Waiting", cell: (agent) => (agent.queue.has_worker === false ? sign("degraded", "no worker") : count(waiting(agent))), kind: "number" },
-      { head: "Traffic", cell: (agent) => trafficCell(of(agent), traffic?.bucket_seconds) },
-      { head: "Duration", cell: (agent) => latencyCell(of(agent)) },
+      ...(seesTraffic ? busy : []),
       { head: "Limits", cell: (agent) => h("span", { class: "faint" }, limits(agent.limits)), kind: "wide" },
     ],
     agents,

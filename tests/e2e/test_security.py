@@ -79,6 +79,26 @@ async def test_nor_looks_at_anything(clients: Clients, url: str) -> None:
     assert 401 == (await clients.nobody.get(url)).status_code
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/traffic"])
+async def test_numbers_of_all_tenants_take_a_key_for_all(
+    clients: Clients, keys: tuple[Path, dict[str, str]], path: str
+) -> None:
+    """In JSON as in text; one that may only read is enough."""
+    watcher = make(keys[0], "--name", "watcher", "--tenant", "*", "--scope", "read")
+    headers = {"Authorization": f"Bearer {watcher['key']}"}
+
+    async def seen() -> bool:
+        return (await clients.nobody.get(path, headers=headers)).status_code == 200
+
+    await eventually(seen, what="the watcher's key")
+    for accept in ("application/json", "text/plain"):
+        given = {"Accept": accept}
+        refused = await clients.acme.get(path, headers=given)
+        assert 403 == refused.status_code
+        assert f"GET {path} concerns all tenants" in refused.json()["detail"]
+        assert 200 == (await clients.root.get(path, headers=given)).status_code
+
+
 async def test_health_is_everybodys(clients: Clients) -> None:
     """A load balancer has no key."""
     assert 200 == (await clients.nobody.get("/health")).status_code

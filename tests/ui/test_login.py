@@ -92,6 +92,40 @@ async def test_a_key_opens_the_view_that_was_asked_for(
     assert ["401"] == ["401" if "401" in each else each for each in await page.do(page.complaints)]
 
 
+async def test_a_tenants_key_is_told_what_it_does_not_see(
+    page: Page, stack: Stack, keys_file: Path
+) -> None:
+    """The numbers of all tenants; the rest is there, and nothing is complained about."""
+    options = ("--scope", "read", "--scope", "submit")
+    made = make(keys_file, "--name", "tess", "--tenant", "acme", *options)
+    await taken(stack, made["key"])
+    await page.do(page.complaints)
+    await asked(page)
+    await page.keys(made["key"], Keys.ENTER)
+    text = await page.sees("take a key for all tenants")
+    agents = await page.do(page.text, "table")
+    await page.go(f"/agents/{AGENT}", AGENT)
+    of_agent = await page.sees("takes a key for all tenants")
+
+    assert ("those of acme" in text, "Queues by priority" in text) == (True, False)
+    assert (AGENT in agents, "Traffic" in agents, "Limits" in agents) == (True, False, True)
+    assert "Instances" in of_agent
+    assert not await page.do(lambda: page.one("#banner").is_displayed())
+    assert [] == await page.do(page.complaints)
+
+
+async def test_a_key_that_may_not_see_begins_no_session(
+    page: Page, stack: Stack, keys_file: Path
+) -> None:
+    """It is told what it lacks; another can be tried at once."""
+    made = make(keys_file, "--name", "sue", "--tenant", "acme", "--scope", "submit")
+    await taken(stack, made["key"])
+    await asked(page)
+    await page.keys(made["key"], Keys.ENTER)
+    await page.sees("takes the scope 'read'", "[role=alert]")
+    assert [] == await page.do(page.driver.get_cookies)
+
+
 async def test_an_order_is_the_keys_holders(page: Page, stack: Stack, keys_file: Path) -> None:
     """The session may do what the key may; what it does stands in the agent's events."""
     options = ("--scope", "read", "--scope", "operate")
