@@ -24,6 +24,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.batches import is_certain, place_of
+from orchestrator.dead_letters import dead_letter_id
 from orchestrator.engine import search_attributes
 from orchestrator.engine.batches import Batches
 from orchestrator.engine.finals import Finals
@@ -173,6 +174,12 @@ class Tasks:
         Raises:
             TaskNotFound: no such task.
         """
+        found = await self._status(task_id, wait)
+        if found.dead_letter and await self._letter_is_closed(task_id):
+            return found.model_copy(update={"dead_letter": None})
+        return found
+
+    async def _status(self, task_id: str, wait: float) -> TaskStatus:
         place = place_of(task_id)
         if place is not None and is_certain(task_id):
             return await self._batched(task_id, place, wait)
@@ -182,6 +189,17 @@ class Tasks:
             if place is None:
                 raise
         return await self._batched(task_id, place, wait)
+
+    async def _letter_is_closed(self, task_id: str) -> bool:
+        """Whether its dead letter waits no more: it was discarded, or has expired.
+
+        One that is not there is yet to be started, for it is kept for longer than its task.
+        """
+        try:
+            record = await self._histories.describe(dead_letter_id(task_id))
+        except WorkflowNotFound:
+            return False
+        return record.workflow_execution_info.status in STATES
 
     async def _batched(self, task_id: str, place: tuple[str, int], wait: float) -> TaskStatus:
         """The status of a batch's item, which its batch knows, or a workflow of its own."""

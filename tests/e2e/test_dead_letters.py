@@ -148,8 +148,33 @@ async def test_a_discarded_task_stays_failed(api: httpx.AsyncClient, agent: Agen
         answer.status_code,
         answer.json(),
     )
-    assert "failed" == (await end_of(api, task_id))["status"]
+    status = await end_of(api, task_id)
+    assert ("failed", False) == (status["status"], "dead_letter" in status)
     assert 404 == (await api.get(f"/dead-letters/{task_id}")).status_code
+
+
+async def test_a_discarded_item_of_a_batch_waits_no_more(
+    api: httpx.AsyncClient, agent: Agent
+) -> None:
+    """Its own status says so."""
+    agent.script(BROKEN)
+    body = [{"pattern": "work", "payload": {}, "tenant": tenant()}]
+    batch = (await api.post("/orchestrate/batch", json=body, headers=WAIT)).json()["batch_id"]
+    task_id = (await api.get(f"/batches/{batch}/results")).json()["task_id"]
+
+    async def waits() -> bool:
+        return (await api.get(f"/dead-letters/{task_id}")).status_code == 200
+
+    await eventually(waits, what="the dead letter")
+    before = await end_of(api, task_id)
+    await api.post(f"/dead-letters/{task_id}/discard")
+
+    async def discarded() -> bool:
+        return not await waits()
+
+    await eventually(discarded, what="the end of the dead letter")
+    after = await end_of(api, task_id)
+    assert (True, None) == (before["dead_letter"], after.get("dead_letter"))
 
 
 async def test_many_are_counted_first_and_then_redriven_at_the_rate(
