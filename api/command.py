@@ -94,7 +94,7 @@ async def serve(live: LiveSettings) -> None:
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             settle()
             log.info("api_ready", url=f"http://{settings.agent.host}:{settings.agent.port}")
-            await _until_stopped(services.process, serving, settings.agent.drain)
+            await _until_stopped(services.process, server, serving, settings.agent.drain)
             server.should_exit = True
             await serving
     log.info("api_stopped")
@@ -120,13 +120,16 @@ def server_of(settings: Settings, services: Services, spans: "Spans | None") -> 
     )
 
 
-async def _until_stopped(process: Process, serving: asyncio.Task[None], drain: float) -> None:
+async def _until_stopped(
+    process: Process, server: "Server", serving: asyncio.Task[None], drain: float
+) -> None:
     """Return ``drain`` seconds after a signal, or as soon as something has ended by itself."""
     stopping = asyncio.create_task(process.stopping.wait())
     ending = {serving, stopping, process.workflows}
     await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
     if process.stopping.is_set():
         log.info("api_draining", seconds=drain)
+        server.keep_no_connection()
         await asyncio.wait({serving}, timeout=drain)
     stopping.cancel()
 
@@ -142,6 +145,15 @@ def _traced(app: ASGIApp, spans: "Spans | None") -> ASGIApp:
 
 class Server(uvicorn.Server):
     """Leaves the signals to us: requests end first, then the workflows beside them."""
+
+    def keep_no_connection(self) -> None:
+        """Have each answer from now on say that its connection ends with it.
+
+        A client that keeps one would else send its next request as the connection is closed.
+        """
+        closing = [(b"connection", b"close")]
+        self.config.encoded_headers += closing
+        self.server_state.default_headers = self.server_state.default_headers + closing
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

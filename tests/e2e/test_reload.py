@@ -102,7 +102,7 @@ async def test_agents_come_and_go(stack: Stack, api: httpx.AsyncClient, agent: A
 
 
 async def test_an_api_that_drains_takes_requests_and_says_no_to_probes(stack: Stack) -> None:
-    """So that whatever spreads the requests can notice before it is gone."""
+    """So that whatever spreads them can notice before it is gone; it keeps no connection."""
     port = free_port()
     stack.environment = {"ORCHESTRATOR_AGENT__DRAIN": "120"}
     async with (
@@ -125,7 +125,8 @@ async def test_an_api_that_drains_takes_requests_and_says_no_to_probes(stack: St
         process.terminate()
         await eventually(draining, 60, "the drain")
         body = {"pattern": "work", "payload": {}}
-        assert 202 == (await api.post("/orchestrate", json=body)).status_code
+        accepted = await api.post("/orchestrate", json=body)
+        assert (202, "close") == (accepted.status_code, accepted.headers.get("Connection"))
         process.kill()  # all was seen that the rest of the drain could show
     stack.environment = {}
 
