@@ -13,7 +13,7 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from activities.call_agent import HEARTBEAT_SECONDS, AgentCalls
-from activities.chunk_course import Means
+from activities.chunk_means import Means
 from activities.deliver_callback import CallbackSender
 from activities.follow_parts import PartsFollower
 from activities.join_tasks import TaskJoiner

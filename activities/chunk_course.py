@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import random
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -14,7 +12,9 @@ from typing import Any
 from pydantic_core import from_json, to_json
 from temporalio import activity
 
+from activities import item_outcomes
 from activities.call_agent import call_headers, seconds_waited
+from activities.chunk_means import Means
 from activities.chunk_report import Ledger
 from activities.late_calls import answer_by, answer_id_of, completion_header, located
 from activities.outcomes import (
@@ -27,14 +27,10 @@ from activities.outcomes import (
     words,
 )
 from orchestrator.batches import Chunk, ItemOutcome, Unfinished, item_id
-from orchestrator.buckets import Buckets
 from orchestrator.call_errors import CallError, ReplyTooLarge, RetryableCallError
-from orchestrator.completions import CompletionUrls
 from orchestrator.engine.converter import MAX_BLOB_BYTES
 from orchestrator.errors import AgentUnavailable
-from orchestrator.limits import RateLimits
 from orchestrator.messaging.events import Event, EventType, News
-from orchestrator.messaging.outbox import Outbox
 from orchestrator.models import (
     DEADLINE_EXCEEDED,
     Accepted,
@@ -42,11 +38,10 @@ from orchestrator.models import (
     BlockedBy,
     Progress,
     RateLimit,
-    TaskState,
 )
-from orchestrator.resilience.pool import Lease, Pools
+from orchestrator.resilience.pool import Lease
 from orchestrator.telemetry import metrics
-from orchestrator.transports import AgentRequest, AgentResponse, Transport
+from orchestrator.transports import AgentRequest, AgentResponse
 
 MOST_AT_ONCE = 50
 """Calls of one chunk; together with all others they stay within the agent's slots."""
@@ -67,31 +62,6 @@ DOUBLE_SECONDS = 0.5
 """Twice as many after each so long: an agent that takes its time must not take more for that."""
 OUTCOME_BYTES = 300
 """What an outcome takes beside its result or error."""
-
-
-@dataclass(frozen=True)
-class Means:
-    """What chunks are carried out with; ``headers`` are those of each agent's configuration."""
-
-    pools: Pools
-    transport: Transport
-    headers: Mapping[str, Mapping[str, str]]
-    limits: RateLimits
-    buckets: Buckets
-    chance: Callable[[], float] = random.random
-    grace_seconds: float = 30.0
-    """What calls in flight may take once the worker is to stop."""
-    completions: CompletionUrls | None = None
-    sizes: dict[str, float] = field(default_factory=dict)
-    """Bytes of the largest of each agent's latest answers."""
-    outbox: Outbox | None = None
-    """Where the broker is told of attempts."""
-    max_bytes: int = MAX_BLOB_BYTES
-    """Of one outcome."""
-
-    def learn(self, agent: str, size: int) -> None:
-        """An answer was so large."""
-        self.sizes[agent] = max(size, 0.99 * self.sizes.get(agent, 0))
 
 
 class Course:
@@ -332,16 +302,7 @@ class Course:
         self, position: int, response: AgentResponse, instance: str, seconds: float
     ) -> None:
         metrics.agent_call(self._plan.agent, SUCCESS, seconds)
-        outcome = ItemOutcome(
-            position=position,
-            state=TaskState.COMPLETED,
-            at=datetime.now(UTC),
-            result=response.body,
-            attempt=self._number,
-            instance=instance,
-            status=response.status,
-            seconds=round(seconds, 6),
-        )
+        outcome = item_outcomes.completed(position, response, self._number, instance, seconds)
         # Written anew it may be larger than it came.
         size = len(to_json(response.body)) + OUTCOME_BYTES
         self._means.learn(self._plan.agent, size)
@@ -358,39 +319,41 @@ class Course:
         self, position: int, response: AgentResponse, answer_id: str, instance: str, seconds: float
     ) -> None:
         """The agent answers later: the item waits for that as a task of its own."""
-        attempt = Attempt(
-            attempt=self._number,
-            agent=self._plan.agent,
-            instance=instance,
-            outcome=ACCEPTED,
-            seconds=round(seconds, 6),
-            status=response.status,
-            at=datetime.now(UTC) - timedelta(seconds=seconds),
-        )
-        metrics.agent_call(self._plan.agent, ACCEPTED, seconds)
-        made = Progress(sent=self._number, made=self._number, attempts=(attempt,))
+        attempt = self._made(instance, ACCEPTED, seconds, response.status)
         accepted = Accepted(
             answer_id=answer_id,
-            progress=made,
+            progress=Progress(sent=self._number, made=self._number, attempts=(attempt,)),
             location=response.location,
             pause=response.retry_after,
         )
         self._in_flight.pop(position)
         self._ledger.go_on(Unfinished(position=position, progress=Progress(), accepted=accepted))
 
+    def _made(
+        self,
+        instance: str | None,
+        outcome: str,
+        seconds: float,
+        status: int | None,
+        error: str | None = None,
+    ) -> Attempt:
+        """The attempt that was made and has ended now, which is counted."""
+        metrics.agent_call(self._plan.agent, outcome, seconds)
+        return Attempt(
+            attempt=self._number,
+            agent=self._plan.agent,
+            instance=instance,
+            outcome=outcome,
+            seconds=round(seconds, 6),
+            status=status,
+            at=datetime.now(UTC) - timedelta(seconds=seconds),
+            error=error,
+        )
+
     def _failed(self, position: int, error: CallError, lease: Lease | None, seconds: float) -> None:
         plan, number = self._plan, self._number
-        attempt = Attempt(
-            attempt=number,
-            agent=plan.agent,
-            instance=lease.instance if lease else None,
-            outcome=type(error).__name__,
-            seconds=round(seconds, 6),
-            status=error.status,
-            at=datetime.now(UTC) - timedelta(seconds=seconds),
-            error=str(error)[:ERROR_CHARACTERS],
-        )
-        metrics.agent_call(plan.agent, attempt.outcome, seconds)
+        said, instance = str(error)[:ERROR_CHARACTERS], lease.instance if lease else None
+        attempt = self._made(instance, type(error).__name__, seconds, error.status, said)
         log_failure(item_id(self._chunk.batch_id, position), attempt)
         if not isinstance(error, RetryableCallError):
             self._fail(position, attempt.outcome, self._after(error), attempt)
@@ -425,23 +388,12 @@ class Course:
         *,
         dead_letter: bool = False,
     ) -> None:
-        outcome = ItemOutcome(
-            position=position,
-            state=TaskState.FAILED,
-            at=datetime.now(UTC),
-            error=text,
-            error_type=kind,
-            dead_letter=dead_letter and self._plan.dead_letter,
-            attempt=attempt.attempt if attempt else None,
-            instance=attempt.instance if attempt else None,
-            status=attempt.status if attempt else None,
-            seconds=attempt.seconds if attempt else None,
-        )
+        is_dead = dead_letter and self._plan.dead_letter
+        outcome = item_outcomes.failed(position, kind, text, attempt, dead_letter=is_dead)
         self._end(outcome, OUTCOME_BYTES + len(text.encode()))
 
     def _cancelled(self, position: int) -> None:
-        outcome = ItemOutcome(position=position, state=TaskState.CANCELLED, at=datetime.now(UTC))
-        self._ledger.end(outcome, OUTCOME_BYTES)
+        self._ledger.end(item_outcomes.cancelled(position), OUTCOME_BYTES)
         # Whoever has cancelled it looks whether it has ended.
         activity.heartbeat(self._ledger.known())
 

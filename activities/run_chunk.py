@@ -17,7 +17,8 @@ from temporalio.exceptions import ApplicationError
 
 from activities.call_agent import HEARTBEAT_SECONDS, LOOK_AGAIN_SECONDS
 from activities.chunk_cancellation import Cancellable, is_cancel_requested
-from activities.chunk_course import Course, Means
+from activities.chunk_course import Course
+from activities.chunk_means import Means
 from activities.chunk_report import Ledger
 from activities.outcomes import UNAVAILABLE
 from orchestrator.batches import RUN_CHUNK, Chunk, ChunkReport, Unfinished

@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment
 
-from activities.chunk_course import Means
+from activities.chunk_means import Means
 from activities.run_chunk import ChunkCalls
 from orchestrator.batches import UNWANTED, Chunk, ChunkReport, ItemOutcome, Unwanted
 from orchestrator.buckets import Buckets

@@ -11,7 +11,7 @@ from temporalio.common import TypedSearchAttributes
 from temporalio.worker import Worker
 
 from activities.call_agent import AgentCalls
-from activities.chunk_course import Means
+from activities.chunk_means import Means
 from activities.deliver_callback import CallbackSender
 from activities.follow_parts import PartsFollower
 from activities.join_tasks import TaskJoiner

@@ -14,7 +14,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.call_agent import AgentCalls
-from activities.chunk_course import Means
+from activities.chunk_means import Means
 from activities.resolve_plan import PlanResolver
 from activities.run_chunk import ChunkCalls
 from orchestrator.buckets import Buckets

@@ -13,7 +13,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.call_agent import AgentCalls
-from activities.chunk_course import Means
+from activities.chunk_means import Means
 from activities.join_tasks import TaskJoiner
 from activities.resolve_plan import PlanResolver
 from activities.run_chunk import ChunkCalls
