@@ -31,12 +31,8 @@ from api.requests import (
 from api.tasks import document
 from api.waiting import watched
 from orchestrator.admission import count_refusal
-from orchestrator.aggregates import (
-    AggregateRequest,
-    AggregateState,
-    AggregateStatus,
-    Aggregation,
-)
+from orchestrator.aggregate_status import AggregateState, AggregateStatus
+from orchestrator.aggregates import AggregateRequest, Aggregation
 from orchestrator.batches import PART_BYTES, Batch
 from orchestrator.batching import Intake
 from orchestrator.engine.aggregates import SubmittedAggregate

@@ -6,14 +6,8 @@ from typing import Any
 
 import click
 
-from orchestrator.aggregates import (
-    AggregateState,
-    AggregateStatus,
-    Merge,
-    OnFailure,
-    OnMet,
-    Simple,
-)
+from orchestrator.aggregate_status import AggregateState, AggregateStatus
+from orchestrator.aggregates import Merge, OnFailure, OnMet, Simple
 from orchestrator.api_command import (
     Api,
     Id,

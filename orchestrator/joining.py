@@ -7,21 +7,23 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from orchestrator.aggregates import (
-    AggregatePolicy,
+from orchestrator.aggregate_status import (
     AggregateState,
     AggregateStatus,
-    AtLeast,
     Conflict,
-    Counts,
     ErrorItem,
+    ResultItem,
+)
+from orchestrator.aggregates import (
+    AggregatePolicy,
+    AtLeast,
+    Counts,
     Joined,
     JoinReport,
     MaxFailedPercent,
     Merge,
     OnFailure,
     OnMet,
-    ResultItem,
     Simple,
 )
 from orchestrator.models import TaskState

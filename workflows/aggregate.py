@@ -15,14 +15,13 @@ from temporalio.exceptions import (
 
 with workflow.unsafe.imports_passed_through():
     from activities.join_tasks import TaskJoiner
+    from orchestrator.aggregate_status import AggregateState, AggregateStatus
     from orchestrator.aggregates import (
         AGGREGATE_WORKFLOW,
         DEFAULT_DEADLINE,
         REDRIVE,
         REPORT_BYTES,
         AggregatePolicy,
-        AggregateState,
-        AggregateStatus,
         Aggregation,
         Carried,
         Counts,

@@ -28,7 +28,8 @@ with workflow.unsafe.imports_passed_through():
         InstanceOrder,
         LimitOrder,
     )
-    from orchestrator.fleet.state import EVENTS_KEPT, FleetState, recovered
+    from orchestrator.fleet.recovery import recovered
+    from orchestrator.fleet.state import EVENTS_KEPT, FleetState
     from orchestrator.fleet.views import summary
     from orchestrator.messaging.events import Event, EventType, News
     from orchestrator.telemetry.logging import get_logger

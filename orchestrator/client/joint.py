@@ -5,7 +5,8 @@ from typing import Any
 
 import httpx
 
-from orchestrator.aggregates import AggregateState, AggregateStatus, Join, Merge, OnFailure, OnMet
+from orchestrator.aggregate_status import AggregateState, AggregateStatus
+from orchestrator.aggregates import Join, Merge, OnFailure, OnMet
 from orchestrator.batches import BatchAccepted, BatchPage, BatchRehearsal, BatchStatus
 from orchestrator.client.attempts import Wait
 from orchestrator.client.calls import (

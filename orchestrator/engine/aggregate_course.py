@@ -8,7 +8,8 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 
-from orchestrator.aggregates import JOIN_TASKS, REDRIVE_TASKS, AggregateState, JoinReport
+from orchestrator.aggregate_status import AggregateState
+from orchestrator.aggregates import JOIN_TASKS, REDRIVE_TASKS, JoinReport
 from orchestrator.engine.record import moment
 from orchestrator.engine.reports import readable, size_of
 from orchestrator.models import Internal, TaskState

@@ -16,11 +16,10 @@ from temporalio.converter import decode_typed_search_attributes
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from orchestrator.aggregate_status import AggregateState, AggregateStatus
 from orchestrator.aggregates import (
     AGGREGATE_WORKFLOW,
     REDRIVE,
-    AggregateState,
-    AggregateStatus,
     Aggregation,
     Counts,
     FanOut,

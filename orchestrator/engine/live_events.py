@@ -6,7 +6,7 @@ from typing import Protocol, Self
 
 from temporalio.client import Client
 
-from orchestrator.aggregates import AggregateState, AggregateStatus
+from orchestrator.aggregate_status import AggregateState, AggregateStatus
 from orchestrator.batches import BatchStatus
 from orchestrator.engine.aggregates import Aggregates
 from orchestrator.engine.feeds import Feeds, Listener, Place

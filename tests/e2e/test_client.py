@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.aggregates import AggregateState
+from orchestrator.aggregate_status import AggregateState
 from orchestrator.client import (
     AsyncOrchestratorClient,
     InvalidRequest,

@@ -5,10 +5,10 @@ from typing import Any
 
 from temporalio.client import WorkflowHandle
 
+from orchestrator.aggregate_status import AggregateStatus
 from orchestrator.aggregates import (
     AGGREGATE_WORKFLOW,
     REDRIVE,
-    AggregateStatus,
     Aggregation,
     AtLeast,
     Merge,

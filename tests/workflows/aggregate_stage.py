@@ -17,7 +17,8 @@ from activities.chunk_means import Means
 from activities.join_tasks import TaskJoiner
 from activities.resolve_plan import PlanResolver
 from activities.run_chunk import ChunkCalls
-from orchestrator.aggregates import AggregateState, AggregateStatus, Aggregation
+from orchestrator.aggregate_status import AggregateState, AggregateStatus
+from orchestrator.aggregates import Aggregation
 from orchestrator.buckets import Buckets
 from orchestrator.config import Settings
 from orchestrator.engine.tasks import Tasks

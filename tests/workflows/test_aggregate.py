@@ -11,16 +11,8 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureEr
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from orchestrator.aggregates import (
-    AggregateState,
-    AggregateStatus,
-    Aggregation,
-    Carried,
-    Counts,
-    FanOut,
-    fan_out_of,
-    redrive_of,
-)
+from orchestrator.aggregate_status import AggregateState, AggregateStatus
+from orchestrator.aggregates import Aggregation, Carried, Counts, FanOut, fan_out_of, redrive_of
 from orchestrator.batches import batch_id_of
 from orchestrator.models import TaskState
 from orchestrator.routing import WORKFLOW_QUEUE

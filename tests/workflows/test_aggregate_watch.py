@@ -7,7 +7,8 @@ import pytest
 from temporalio.client import Client
 
 from activities import join_tasks
-from orchestrator.aggregates import AggregateState, Aggregation, fan_out_of, joined_ids, redrive_of
+from orchestrator.aggregate_status import AggregateState
+from orchestrator.aggregates import Aggregation, fan_out_of, joined_ids, redrive_of
 from orchestrator.engine import endings
 from orchestrator.engine.endings import Endings
 from orchestrator.errors import EngineUnavailable

@@ -11,11 +11,11 @@ from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from orchestrator.aggregate_status import AggregateState
 from orchestrator.aggregates import (
     AGGREGATE_WORKFLOW,
     JOIN_TASKS,
     REDRIVE,
-    AggregateState,
     Aggregation,
     Carried,
     Counts,

@@ -13,7 +13,8 @@ from fastapi import FastAPI
 from api import aggregates, errors
 from api.dependencies import Process
 from api.security import Gate
-from orchestrator.aggregates import AggregateStatus, Aggregation
+from orchestrator.aggregate_status import AggregateStatus
+from orchestrator.aggregates import Aggregation
 from orchestrator.config import Agent, Instance, Rule, Settings
 from orchestrator.engine.aggregates import SubmittedAggregate
 from orchestrator.errors import EngineUnavailable

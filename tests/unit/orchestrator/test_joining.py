@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.aggregate_status import ResultItem
 from orchestrator.aggregates import (
     AggregatePolicy,
     AtLeast,
@@ -18,7 +19,6 @@ from orchestrator.aggregates import (
     Merge,
     OnFailure,
     OnMet,
-    ResultItem,
     Simple,
 )
 from orchestrator.joining import (

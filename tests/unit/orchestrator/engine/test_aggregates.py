@@ -8,7 +8,8 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.exceptions import ApplicationError
 
-from orchestrator.aggregates import JOIN_TASKS, REDRIVE_TASKS, AggregateState, Joined, JoinReport
+from orchestrator.aggregate_status import AggregateState
+from orchestrator.aggregates import JOIN_TASKS, REDRIVE_TASKS, Joined, JoinReport
 from orchestrator.engine.aggregate_course import Course
 from orchestrator.engine.converter import data_converter
 from orchestrator.joining import gathered

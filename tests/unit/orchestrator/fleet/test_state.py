@@ -3,7 +3,8 @@
 import pytest
 
 from orchestrator.fleet.records import AgentSpec, FleetConfig, HealthCheckSpec, HealthState
-from orchestrator.fleet.state import EVENTS_KEPT, FleetState, recovered
+from orchestrator.fleet.recovery import recovered
+from orchestrator.fleet.state import EVENTS_KEPT, FleetState
 from orchestrator.resilience.breaker_policy import BreakerState
 from tests.unit.orchestrator.fleet.stage import (
     NOW,
