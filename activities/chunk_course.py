@@ -60,8 +60,6 @@ FIRST_AT_ONCE = 2
 """Calls until an agent's first answer shows how large they are."""
 DOUBLE_SECONDS = 0.5
 """Twice as many after each so long: an agent that takes its time must not take more for that."""
-OUTCOME_BYTES = 300
-"""What an outcome takes beside its result or error."""
 
 
 class Course:
@@ -304,7 +302,7 @@ class Course:
         metrics.agent_call(self._plan.agent, SUCCESS, seconds)
         outcome = item_outcomes.completed(position, response, self._number, instance, seconds)
         # Written anew it may be larger than it came.
-        size = len(to_json(response.body)) + OUTCOME_BYTES
+        size = len(to_json(response.body)) + item_outcomes.OUTCOME_BYTES
         self._means.learn(self._plan.agent, size)
         if size > self._means.max_bytes:
             text = f"The answer has {size:,} bytes when it is written anew, which are too many"
@@ -390,10 +388,10 @@ class Course:
     ) -> None:
         is_dead = dead_letter and self._plan.dead_letter
         outcome = item_outcomes.failed(position, kind, text, attempt, dead_letter=is_dead)
-        self._end(outcome, OUTCOME_BYTES + len(text.encode()))
+        self._end(outcome, item_outcomes.OUTCOME_BYTES + len(text.encode()))
 
     def _cancelled(self, position: int) -> None:
-        self._ledger.end(item_outcomes.cancelled(position), OUTCOME_BYTES)
+        self._ledger.end(item_outcomes.cancelled(position), item_outcomes.OUTCOME_BYTES)
         # Whoever has cancelled it looks whether it has ended.
         activity.heartbeat(self._ledger.known())
 

@@ -6,6 +6,9 @@ from orchestrator.batches import ItemOutcome
 from orchestrator.models import Attempt, TaskState
 from orchestrator.transports import AgentResponse
 
+OUTCOME_BYTES = 300
+"""What an outcome takes beside its result or error."""
+
 
 def completed(
     position: int, response: AgentResponse, number: int, instance: str, seconds: float
