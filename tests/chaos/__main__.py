@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.console import Console
@@ -73,9 +74,9 @@ def command(
     said.print(f"Seed {wish.seed}, broker {wish.broker}, files in {directory}")
     # A broker that is away is what is wanted.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
-    # Everything that was started is to be ended, however we are.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run = asyncio.run(_carry_out(wish, directory, said))
+    run = Run(wish)
+    if number := asyncio.run(_carry_out(run, directory, said)):
+        _told_to_end(run, number, directory, said, keep=keep)
     if as_json:
         click.echo(json.dumps(report.document(run), indent=2))
     else:
@@ -87,16 +88,48 @@ def command(
         shutil.rmtree(directory, ignore_errors=True)
 
 
-async def _carry_out(wish: Wish, directory: Path, said: Console) -> Run:
-    run, began = Run(wish), time.monotonic()
+def _told_to_end(
+    run: Run, number: signal.Signals, directory: Path, said: Console, *, keep: bool
+) -> NoReturn:
+    """Say how far it came, and exit as one who was told to end does."""
+    left = keep or bool(run.ledger.violations)
+    where = f"; the logs are in {directory}" if left else ""
+    wish = run.wish
+    said.print(
+        f"Ended by {number.name} before all was checked (phase: {run.phase}). The same run again: "
+        f"python -m tests.chaos --seed {wish.seed} --seconds {wish.seconds:g} "
+        f"--broker {wish.broker}{where}",
+        soft_wrap=True,
+    )
+    if not left:
+        shutil.rmtree(directory, ignore_errors=True)
+    sys.exit(128 + number)
+
+
+async def _carry_out(run: Run, directory: Path, said: Console) -> signal.Signals | None:
+    """Do it all; the signal that ended it early. All that was started is ended, however it is."""
+    began, told = time.monotonic(), list[signal.Signals]()
+    work = asyncio.create_task(run.carry_out(directory))
+
+    def end(number: signal.Signals) -> None:
+        # Once: another one must not break off what ends the processes.
+        if not told:
+            told.append(number)
+            work.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
     showing = asyncio.create_task(_show(run, began, said))
     try:
-        await run.carry_out(directory)
+        await work
+    except asyncio.CancelledError:
+        if not told:
+            raise
     finally:
         showing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await showing
-    return run
+    return told[0] if told else None
 
 
 async def _show(run: Run, began: float, said: Console) -> None:
