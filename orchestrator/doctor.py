@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import secrets
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,12 +21,19 @@ from orchestrator.api_command import Api, environment, explained
 from orchestrator.cli import settings_of
 from orchestrator.client import ClientError, NotAllowed, OrchestratorClient
 from orchestrator.client.connection import DEFAULT_URL
-from orchestrator.config import Settings
+from orchestrator.config import Encryption, Settings
 from orchestrator.config_changes import version_of
 from orchestrator.engine import search_attributes
 from orchestrator.engine.connect import connect
+from orchestrator.engine.objects import Objects, objects_of
+from orchestrator.engine.payloads import keys_of
 from orchestrator.engine.queues import describe_queue, describe_queues
-from orchestrator.errors import ConfigurationError, OrchestratorError, StartupError
+from orchestrator.errors import (
+    ConfigurationError,
+    OrchestratorError,
+    StartupError,
+    StorageUnavailable,
+)
 from orchestrator.fleet.records import HealthState
 from orchestrator.fleet.views import AgentView
 from orchestrator.models import Model
@@ -38,6 +46,8 @@ PATIENCE_SECONDS = 5.0
 _SDK_WORDS = ": Failed client connect"
 """Where the engine's client begins to tell what its libraries told it."""
 _FIRST_KEY = "orchestrator keys create --name NAME --tenant TENANT"
+_PROBE = "~doctor"
+"""Of no namespace: what is written to try a storage."""
 _START = "start the product (orchestrator run), or correct --url"
 
 
@@ -78,7 +88,8 @@ def examine(api: Api) -> list[Check]:
     from_engine = asyncio.run(_engine(settings))
     running = from_engine[0].state is State.OK
     ports = _ports(settings, api=answers and _is_own(api, settings), engine=running)
-    return [found, access(settings), *from_engine, *from_api, *map(_port, ports)]
+    own = [found, access(settings), *payloads(settings)]
+    return [*own, *from_engine, *from_api, *map(_port, ports)]
 
 
 def _is_own(api: Api, settings: Settings) -> bool:
@@ -123,6 +134,53 @@ def _keys(path: Path, *, alone: bool) -> Check:
     active = sum(key.state(datetime.now(UTC)) == "active" for key in keys)
     found = f"{active} of {len(keys)} keys in force"
     return _ok("access", found) if active or not alone else _warn("access", found, _FIRST_KEY)
+
+
+def payloads(settings: Settings) -> Iterator[Check]:
+    """Whether what tasks carry can be encrypted and stored, where the configuration says so."""
+    section = settings.payloads
+    if section.encryption.is_on:
+        yield _encryption(section.encryption)
+    if section.storage.is_on:
+        yield _storage(settings)
+
+
+def _encryption(section: Encryption) -> Check:
+    try:
+        first, *others = keys_of(section)
+    except StartupError as error:
+        return _fail("payload encryption", str(error), "see docs/payloads.md")
+    does = "encrypts" if section.encrypt else "would encrypt; encrypt is false"
+    found = f"key '{first.id}' {does}, {len(others)} more to read by"
+    return _ok("payload encryption", found)
+
+
+def _storage(settings: Settings) -> Check:
+    name, section = "payload storage", settings.payloads.storage
+    where = section.directory or settings.storage.data_dir / "payloads"
+    try:
+        if section.type == "directory" and not where.exists():
+            # Made here it would be of whoever runs this command.
+            advice = "API and worker make it when they start"
+            return _warn(name, f"{where} is not there yet", advice)
+        objects = objects_of(section, settings.storage.data_dir)
+        objects.check()
+        return _tried(name, objects)
+    except (OrchestratorError, OSError) as error:
+        return _fail(name, str(error), "let this user write there, or correct payloads.storage")
+
+
+def _tried(name: str, objects: Objects) -> Check:
+    """Write, read and remove an object."""
+    key = f"{_PROBE}/{secrets.token_hex(8)}"
+    objects.put(key, _PROBE.encode())
+    objects.get(key)
+    try:
+        objects.delete(key)
+    except StorageUnavailable as error:
+        advice = f"orchestrator storage clean needs it; {key} was left there"
+        return _warn(name, f"can be written and read, not deleted: {error}", advice)
+    return _ok(name, f"{objects.place} can be written, read and deleted")
 
 
 def _api(api: Api, settings: Settings | None) -> tuple[list[Check], bool]:

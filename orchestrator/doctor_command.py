@@ -21,9 +21,10 @@ _CHECKS = (
 @click.command()
 @api_command
 def command(api: Api, as_json: bool) -> None:  # noqa: FBT001 - click's way
-    """Check configuration, API, engine, search attributes, workers, agents and ports.
+    """Check configuration, keys, payloads, engine, search attributes, workers, API, agents, ports.
 
-    Nothing is changed. The exit code is 1 where a check failed; a warning leaves it at 0.
+    Nothing is changed; a payload storage is tried by an object that is removed again. The exit code
+    is 1 where a check failed; a warning leaves it at 0.
 
     \b
     Examples:
