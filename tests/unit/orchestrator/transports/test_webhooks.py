@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from orchestrator.addresses import ReceiverPolicy
+from orchestrator.addresses import ReceiverPolicy, ReceiverRefused
 from orchestrator.receivers import Receivers
 from orchestrator.transports.webhooks import DeliveryFailed, Webhooks
 
@@ -30,11 +30,15 @@ class Secured:
     server_names: list[str | None] = field(default_factory=list)
     hosts: list[str] = field(default_factory=list)
 
-    def webhooks(self) -> Webhooks:
-        """Of somebody who trusts it, and finds every name on this machine."""
+    def webhooks(self, *answers: str) -> Webhooks:
+        """Of somebody who trusts it, and finds every name there; by default on this machine.
+
+        Each lookup gets the next answer, and fails when there is none.
+        """
+        following = iter(answers or ["127.0.0.1"])
 
         async def resolve(_: str, __: int) -> Sequence[str]:
-            return ["127.0.0.1"]
+            return [next(following)]
 
         trusting = ssl.create_default_context(cafile=self.certificate)
         return Webhooks(Receivers(ReceiverPolicy(["127.0.0.0/8"]), resolve), 5, trusting)
@@ -106,3 +110,16 @@ async def test_another_name_is_not_believed(tmp_path: Path) -> None:
         with pytest.raises(DeliveryFailed, match="certificate"):
             await receiver.webhooks().send(url, b"{}", {})
     assert [] == receiver.hosts
+
+
+async def test_a_name_that_changes_its_address_leads_nowhere_else(tmp_path: Path) -> None:
+    """DNS rebinding: an attempt asks once and goes where it was told; the next one asks anew."""
+    async with secured(tmp_path) as receiver:
+        webhooks = receiver.webhooks("127.0.0.1", "169.254.169.254", "127.0.0.1")
+        url = f"https://{HOST}:{receiver.port}/hook"
+        first = await webhooks.send(url, b"{}", {})
+        with pytest.raises(ReceiverRefused, match="link-local"):
+            await webhooks.send(url, b"{}", {})
+        calls = len(receiver.hosts)
+        last = await webhooks.send(url, b"{}", {})
+    assert (204, 1, 204) == (first.status, calls, last.status)
