@@ -15,6 +15,7 @@ from typing import Protocol
 
 from orchestrator.buckets import Buckets
 from orchestrator.config import Quota
+from orchestrator.engine.shared import SharedQuestions
 from orchestrator.errors import EngineUnavailable, QuotaExceeded
 from orchestrator.models import LimitMode, RateLimit
 from orchestrator.resilience.limiter import Decision
@@ -228,7 +229,7 @@ class _Count:
     _asked_at: float = float("-inf")
     _young: int = 0
     _places: set[_Place] = field(default_factory=set)
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _questions: SharedQuestions[None] = field(default_factory=SharedQuestions)
 
     async def take(self, tasks: int, most: int) -> _Place | None:
         """A place for so many, taken at once; None where there is no room.
@@ -238,24 +239,18 @@ class _Count:
         Raises:
             EngineUnavailable: the engine does not answer.
         """
-        if self.clock() - self._asked_at < _SECONDS[self.policy]:
+        end = self.clock() + 2 * SETTLE_SECONDS
+        fresh_for = _SECONDS[self.policy]
+        while True:
+            if self.clock() - self._asked_at >= fresh_for:
+                # One question for all who wait, and one failure: nobody waits for a turn to fail.
+                await self._questions.ask(self.policy, self._renew)
             if self._total + tasks <= most:
                 return self._taken(tasks, most)
-            if self._counted + tasks > most:
+            if self._counted + tasks > most or self.clock() >= end:
                 return None
-        end = self.clock() + 2 * SETTLE_SECONDS
-        arrived = self.clock()
-        async with self._turn:
-            while True:
-                # Who waited for a turn takes what was counted meanwhile.
-                if self._asked_at < arrived:
-                    await self._renew()
-                    arrived = self.clock()
-                if self._total + tasks <= most:
-                    return self._taken(tasks, most)
-                if self._counted + tasks > most or self.clock() >= end:
-                    return None
-                await asyncio.sleep(SETTLE_SECONDS / 2)
+            fresh_for = SETTLE_SECONDS / 2
+            await asyncio.sleep(fresh_for)
 
     def leave(self, place: _Place) -> None:
         """Free the place of tasks that were not started; one that a count holds by now is gone."""

@@ -237,6 +237,18 @@ async def test_an_engine_that_cannot_count_takes_no_place() -> None:
     await start(found, 2)
 
 
+async def test_all_who_wait_for_a_count_are_told_of_its_failure_at_once() -> None:
+    """Nobody waits for those before to fail one after another; the next one asks again."""
+    engine = Engine()
+    engine.failure = EngineUnavailable("no answer")
+    found = quotas(engine, RUNNING)
+    answers = await asyncio.gather(*(start(found) for _ in range(20)), return_exceptions=True)
+    assert ([engine.failure] * 20, 1) == (answers, engine.asked)
+    engine.failure = None
+    await start(found)
+    assert 2 == engine.asked
+
+
 async def test_tenants_have_quotas_of_their_own_and_batches_of_several_none() -> None:
     """What one has started is no other's."""
     found = quotas(Engine(), Quota(running=1))
