@@ -4,7 +4,6 @@ Every process reads the same list, so each shows the traffic of all. Items of ba
 workflow of their own are not in it.
 """
 
-import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from orchestrator.engine import search_attributes
 from orchestrator.engine.listing import quoted
 from orchestrator.engine.record import STATES, moment
 from orchestrator.engine.rpc import engine_call
+from orchestrator.engine.shared import SharedQuestions
 from orchestrator.models import Model, TaskState
 from orchestrator.routing import WORKFLOW_TYPE
 
@@ -83,7 +83,7 @@ class Traffic:
         self._counted_at = float("-inf")
         self._short_until = -1
         """The last bucket of which not all tasks were counted, as of none before it."""
-        self._counting = asyncio.Lock()
+        self._counting = SharedQuestions[None]()
 
     async def get(self) -> TrafficView:
         """The last ten minutes, at most 5 seconds old.
@@ -91,11 +91,10 @@ class Traffic:
         Raises:
             EngineUnavailable: the engine does not answer.
         """
-        async with self._counting:
-            now = self._clock()
-            if not 0 <= now - self._counted_at < REFRESH_SECONDS:
-                await self._count(now)
-            return self._view()
+        now = self._clock()
+        if not 0 <= now - self._counted_at < REFRESH_SECONDS:
+            await self._counting.ask("traffic", lambda: self._count(now))
+        return self._view()
 
     async def _count(self, now: float) -> None:
         newest = int(now // BUCKET_SECONDS)

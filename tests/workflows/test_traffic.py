@@ -1,6 +1,7 @@
 """What each agent's tasks came to, counted from the engine's own list."""
 
 import asyncio
+import socket
 import time
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from orchestrator.engine import search_attributes
 from orchestrator.engine import traffic as traffic_module
 from orchestrator.engine.traffic import BUCKET_SECONDS, BUCKETS, Traffic
+from orchestrator.errors import EngineUnavailable
 from orchestrator.routing import WORKFLOW_TYPE
 from tests.support.stack import eventually
 
@@ -135,6 +137,16 @@ async def test_who_comes_soon_after_gets_the_same_answer(traffic: Traffic) -> No
     """Ten at once have the engine asked once."""
     found = await asyncio.gather(*(traffic.get() for _ in range(10)))
     assert 1 == len({each.as_of for each in found})
+
+
+async def test_all_who_ask_an_engine_that_hangs_are_told_at_once() -> None:
+    """Nobody waits for those before to fail one after another."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()
+        traffic = Traffic(await Client.connect(f"{host}:{port}", lazy=True), 0.5)
+        answers = await asyncio.gather(*(traffic.get() for _ in range(10)), return_exceptions=True)
+    assert 1 == len(set(answers))
+    assert isinstance(answers[0], EngineUnavailable)
 
 
 async def test_more_than_is_counted_is_told(
