@@ -52,6 +52,7 @@ with workflow.unsafe.imports_passed_through():
     from orchestrator.telemetry.logging import get_logger
     from workflows import options
     from workflows.aggregate_batch import OwnBatch
+    from workflows.full_histories import is_full_anyhow
 
 EVERY = AggregatePolicy()
 """Wait for all, however they end."""
@@ -60,8 +61,6 @@ SETTLE_SECONDS = 20.0
 LONGEST = timedelta(days=31)
 """Beyond any deadline."""
 RETRIES = RetryPolicy(maximum_interval=timedelta(seconds=10))
-MAX_EVENTS = 40_000
-"""A history that is carried on even if the engine suggests nothing."""
 LEFT_OUT = "The results are too many to travel together; GET /aggregate/{} has them"
 
 log = get_logger(__name__)
@@ -160,7 +159,7 @@ class AggregateTasks:
                 await self._watch(policy, clock, heeds_redrive=True)
                 if self._redrive_wanted:
                     await self._redrive(clock)
-                if _is_full():
+                if is_full_anyhow():
                     self._carry_on()
             if cancels_rest(policy, self._counts):
                 await self._cancel_rest()
@@ -400,11 +399,6 @@ async def _cut_short(working: workflow.ActivityHandle[JoinReport]) -> JoinReport
     except ActivityError:
         # It had not begun, or its worker is lost.
         return JoinReport()
-
-
-def _is_full() -> bool:
-    info = workflow.info()
-    return info.is_continue_as_new_suggested() or info.get_current_history_length() > MAX_EVENTS
 
 
 def _invalid(text: str) -> ApplicationError:

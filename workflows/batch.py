@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -20,9 +19,7 @@ from temporalio.exceptions import (
 
 with workflow.unsafe.imports_passed_through():
     from activities.chunk_course import BEGIN_SECONDS
-    from activities.resolve_plan import PlanResolver
     from activities.run_chunk import ChunkCalls
-    from activities.start_callbacks import CallbackStarter
     from orchestrator.batches import (
         BATCH_WORKFLOW,
         CANCEL_ITEMS,
@@ -41,7 +38,6 @@ with workflow.unsafe.imports_passed_through():
         Unwanted,
         item_id,
     )
-    from orchestrator.callbacks import ItemCallbacks, ItemEnd
     from orchestrator.engine import search_attributes
     from orchestrator.engine.converter import INVALID_INPUT
     from orchestrator.engine.queues import engine_priority
@@ -51,20 +47,17 @@ with workflow.unsafe.imports_passed_through():
     from orchestrator.models import Begun, Plan, TaskState
     from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, led_by
     from orchestrator.telemetry.logging import get_logger
-    from workflows import failures, options, patches
+    from workflows import failures, options
     from workflows.batch_burial import bury_items, memo_of_item
+    from workflows.batch_callbacks import Receivers
     from workflows.batch_cancellation import UnderWay, told_before, untried
     from workflows.batch_items import Items
     from workflows.batch_news import ItemNews
     from workflows.batch_parts import follow
+    from workflows.batch_planning import planned
+    from workflows.batch_progress import Shown, details
+    from workflows.full_histories import is_full
 
-TOLD_AFTER = timedelta(seconds=5)
-"""What has ended shows in GET /batches after so long, or once it is a hundredth of all."""
-TOLD_SOON_AFTER = timedelta(seconds=1)
-"""The same of coalesced tasks, which hold places in the bounded queue until it shows."""
-FULL_EVENTS = 20_000
-FULL_BYTES = 16 * 1024 * 1024
-"""A history that is full is carried on by a new run, once the children have ended."""
 RELEASE_SECONDS = 600.0
 """A part that nobody releases for so long was never handed in as a whole."""
 ABANDONED = "Abandoned"
@@ -83,16 +76,15 @@ class TaskBatch:
         self._batch = Batch()
         self._batch_id = ""
         self._created_at = workflow.now()
-        self._told = BatchTally()
         self._parts_tally = BatchTally()
         self._running: list[asyncio.Task[None]] = []
-        self._told_at = workflow.now()
+        self._shown = Shown(BatchTally(), workflow.now())
         self._unwanted: list[int] = []
         """Positions that were cancelled before the items were known."""
         self._under_way = UnderWay()
         self._news = ItemNews("", None)
         self._released = False
-        self._calls_back = False
+        self._receivers = Receivers("")
 
     @workflow.run
     async def run(self, batch: Batch | None = None) -> BatchTally:
@@ -107,7 +99,7 @@ class TaskBatch:
                 'No input was given as a JSON object; pass {"tasks": [{"pattern": ..., '
                 '"payload": {...}}]}'
             )
-        items = self._take_in(batch if batch.items else await self._planned(batch))
+        items = self._take_in(batch if batch.items else await planned(batch))
         leads = batch.part == 0 and len(batch.starts) > 1
         further = Parts(batch_id=self._batch_id, count=len(batch.starts))
         parts = asyncio.create_task(follow(further)) if leads else None
@@ -126,32 +118,17 @@ class TaskBatch:
         self._log("batch_ended")
         return items.tally.plus(self._parts_tally)
 
-    async def _planned(self, batch: Batch) -> Batch:
-        """The same batch, routed: by hand and from other workflows it comes as requests."""
-        try:
-            planned: Batch = await workflow.execute_local_activity_method(
-                PlanResolver.plan_batch,
-                batch,
-                start_to_close_timeout=options.RESOLVE_TIMEOUT,
-                retry_policy=RetryPolicy(maximum_attempts=3),
-            )
-        except FailureError as error:
-            cause = failures.cause_of(error)
-            if isinstance(cause, ApplicationError):
-                raise ApplicationError(cause.message, type=cause.type, non_retryable=True) from None
-            raise
-        return planned
-
     def _take_in(self, batch: Batch) -> Items:
         info = workflow.info()
         self._batch_id = batch.batch_id or info.workflow_id
         self._created_at = batch.created_at or info.workflow_start_time
         items = self._items = Items(batch, self._batch_id, self._created_at)
         self._batch = batch.model_copy(update={"items": (), "chosen": (), "tasks": None})
-        self._told = items.tally
+        self._shown = Shown(items.tally, self._shown.at)
         if MEMO_TALLY not in workflow.memo():
             workflow.upsert_memo({MEMO_STARTS: list(batch.starts), MEMO_TALLY: items.tally})
         self._news = ItemNews(self._batch_id, batch.traceparent)
+        self._receivers = Receivers(self._batch_id)
         items.cancel(self._unwanted)
         self._tell()
         return items
@@ -173,9 +150,10 @@ class TaskBatch:
     async def _carry_out(self, items: Items) -> None:
         """Until nothing waits and nothing runs, be it by a new run."""
         while True:
-            if not self._is_full(items):
+            if not is_full(items.singles):
                 self._launch(items)
-            self._call_back(items)
+            if telling := self._receivers.next(items):
+                self._begin(telling)
             if not self._running:
                 break
             await workflow.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
@@ -200,19 +178,8 @@ class TaskBatch:
             items.drop_unwanted()
             if not items.are_to_be_told:
                 return
-            await self._call_back_all(items)
+            await self._receivers.tell_all(items)
             await self._news.ended(items)
-
-    def _is_full(self, items: Items) -> bool:
-        info = workflow.info()
-        if not info.is_continue_as_new_suggested():
-            return False
-        # Children cannot be followed by another run, and may wait for long.
-        return (
-            not items.singles
-            or info.get_current_history_length() > FULL_EVENTS
-            or info.get_current_history_size() > FULL_BYTES
-        )
 
     def _launch(self, items: Items) -> None:
         """Begin as much of what waits as may be under way at once."""
@@ -352,34 +319,6 @@ class TaskBatch:
         self._under_way.has_ended(position)
         items.end(position, state)
 
-    def _call_back(self, items: Items) -> None:
-        """Have receivers told of what has ended, beside the rest; one activity at a time."""
-        if not self._calls_back and (ends := _next_callbacks(items)):
-            self._calls_back = True
-            self._begin(self._start_callbacks(items, ends))
-
-    async def _call_back_all(self, items: Items) -> None:
-        while ends := _next_callbacks(items):
-            await self._start_callbacks(items, ends)
-
-    async def _start_callbacks(self, items: Items, ends: tuple[ItemEnd, ...]) -> None:
-        try:
-            await workflow.execute_activity_method(
-                CallbackStarter.start_callbacks,
-                ItemCallbacks(batch_id=self._batch_id, ends=ends),
-                start_to_close_timeout=options.CALLBACK_STARTS_TIMEOUT,
-                retry_policy=options.PATIENT,
-                summary=f"{len(ends)} callbacks",
-            )
-        except (FailureError, asyncio.CancelledError) as error:
-            if not is_cancelled_exception(error):
-                raise
-            # The batch is cut off, which tells them again; each delivery begins once.
-            items.tell_again(ends)
-            raise asyncio.CancelledError from error
-        finally:
-            self._calls_back = False
-
     async def _cut_off(self, items: Items, parts: asyncio.Task[BatchTally] | None) -> None:
         """End what is under way, and count the rest as cancelled."""
         # What has ended in this very step is left to end, or its report would be lost.
@@ -389,7 +328,7 @@ class TaskBatch:
         await asyncio.gather(*self._running, return_exceptions=True)
         await workflow.wait_condition(workflow.all_handlers_finished)
         items.cancel_all()
-        await self._call_back_all(items)
+        await self._receivers.tell_all(items)
         await self._news.ended(items)
         self._tell(ended=True, cut_off=True)
         self._log("batch_cancelled")
@@ -440,23 +379,12 @@ class TaskBatch:
     def _tell(self, *, ended: bool = False, cut_off: bool = False, recorded: bool = False) -> None:
         """Say in the Web UI, and in what GET /batches reads, how far the batch has come."""
         tally, parts = self._tally, len(self._batch.starts)
-        workflow.set_current_details(
-            f"**{tally.total - tally.pending:,} of {tally.total:,}** have ended: "
-            f"{tally.completed:,} completed, {tally.failed:,} failed, "
-            f"{tally.cancelled:,} cancelled"
-            + (f"; part {self._batch.part + 1} of {parts}" if parts > 1 else "")
-        )
-        news = self._told.pending - tally.pending
-        if not news:
-            return
-        since = workflow.now() - self._told_at
-        if self._batch.coalesced and not cut_off:
-            # Such batches are many, and over in a moment: at their end the results tell.
-            enough = since > TOLD_AFTER if ended else _is_due(since, recorded=recorded)
-        else:
-            enough = ended or news >= max(1, tally.total // 100) or since > TOLD_AFTER
-        if enough:
-            self._told, self._told_at = tally, workflow.now()
+        place = f"part {self._batch.part + 1} of {parts}" if parts > 1 else ""
+        workflow.set_current_details(details(tally, place))
+        # Coalesced batches are many, and over in a moment: at their end the results tell.
+        hurries = not self._batch.coalesced or cut_off
+        if self._shown.is_due(tally, ended=ended, recorded=recorded, hurries=hurries):
+            self._shown = Shown(tally, workflow.now())
             workflow.upsert_memo({MEMO_TALLY: tally})
 
     def _log(self, event: str, **fields: object) -> None:
@@ -477,24 +405,11 @@ async def _ended(parts: asyncio.Task[BatchTally]) -> BatchTally:
     return tally
 
 
-def _next_callbacks(items: Items) -> tuple[ItemEnd, ...]:
-    ends = items.next_callbacks()
-    return ends if ends and workflow.patched(patches.CALLBACKS) else ()
-
-
 def _plan_of(items: Items, report: ChunkReport) -> Plan | None:
     """The plan of a chunk whose outcomes these are; None where all of them are known."""
     news = (each.position for each in report.outcomes if items.is_open(each.position))
     first = next(news, None)
     return None if first is None else items.plan_of(first, report.agent)
-
-
-def _is_due(since: timedelta, *, recorded: bool) -> bool:
-    """Whether what became of coalesced tasks is to show, be it by a chunk or by a record."""
-    if since <= TOLD_SOON_AFTER:
-        return False
-    was_due = since > TOLD_AFTER and not recorded
-    return workflow.patched(patches.COALESCED_TOLD_SOON) or was_due
 
 
 def _all_alone(plan: Plan, positions: tuple[int, ...]) -> ChunkReport:

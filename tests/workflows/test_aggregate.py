@@ -20,7 +20,7 @@ from tests.support.agents import Reply
 from tests.support.stack import eventually
 from tests.workflows.aggregate_stage import closed, idle, numbers, reached, result_of, serving
 from tests.workflows.parent import Gathering
-from workflows import aggregate
+from workflows import full_histories
 
 COMPLETED, FAILED = AggregateState.COMPLETED, AggregateState.FAILED
 DONE = Reply()
@@ -316,7 +316,7 @@ async def test_an_aggregate_that_has_ended_is_redriven(client: Client) -> None:
 
 async def test_a_join_is_carried_on_as_new(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what was counted; the results stay in the history of the run before."""
-    monkeypatch.setattr(aggregate, "MAX_EVENTS", 8)
+    monkeypatch.setattr(full_histories, "MAX_EVENTS", 8)
     async with serving(client, sandboxed=False) as stage:
         good, slow = await stage.submit(n=1), await stage.submit(do="hang")
         await stage.ended(good)

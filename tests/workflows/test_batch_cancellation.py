@@ -42,7 +42,6 @@ from tests.workflows.batch_stage import (
     workflows,
 )
 from workflows import batch_burial, batch_lanes, options
-from workflows.batch import TaskBatch
 
 FEW = {"max_connections_per_agent": 3, "slow_start": 0}
 ONE = {"max_connections_per_agent": 1, "slow_start": 0}
@@ -239,7 +238,7 @@ async def test_a_batch_is_cancelled_while_receivers_are_told_at_the_end_of_a_run
     monkeypatch.setattr(batch_lanes, "CHUNK_ITEMS", 1)
     monkeypatch.setattr(batch_lanes, "CHUNKS_OF_AGENT", 2)
     monkeypatch.setattr(
-        TaskBatch, "_is_full", lambda _, __: workflow.info().get_current_history_length() > 5
+        "workflows.batch.is_full", lambda _: workflow.info().get_current_history_length() > 5
     )
     starts, agent = Starts(), Agent(decide=again_or_never)
     async with idle(client, agent) as stage, workflows(stage, starts.start_callbacks):

@@ -58,7 +58,7 @@ async def test_what_is_left_goes_on_in_a_new_run(
     """Counts are exact over all runs, and no item is in two."""
     monkeypatch.setattr(batch_lanes, "CHUNK_ITEMS", 3)
     monkeypatch.setattr(
-        TaskBatch, "_is_full", lambda _, __: workflow.info().get_current_history_length() > 20
+        "workflows.batch.is_full", lambda _: workflow.info().get_current_history_length() > 20
     )
     async with batch_stage.batching(client, Agent(decide=some_fail)) as stage:
         handle = await start(stage, numbered(stage, COUNT))
@@ -97,7 +97,7 @@ async def test_a_cancelled_batch_of_many_runs_counts_all(
     """What ended in the runs before stays."""
     monkeypatch.setattr(batch_lanes, "CHUNK_ITEMS", 3)
     monkeypatch.setattr(
-        TaskBatch, "_is_full", lambda _, __: workflow.info().get_current_history_length() > 20
+        "workflows.batch.is_full", lambda _: workflow.info().get_current_history_length() > 20
     )
     agent = Agent(decide=lambda call: Reply(hang=call.body["n"] >= COUNT - 2))
     async with batch_stage.batching(client, agent) as stage:
