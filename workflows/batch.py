@@ -53,14 +53,11 @@ with workflow.unsafe.imports_passed_through():
     from workflows.batch_cancellation import UnderWay, told_before, untried
     from workflows.batch_items import Items
     from workflows.batch_news import ItemNews
-    from workflows.batch_parts import follow
+    from workflows.batch_parts import be_released, end_of, follow
     from workflows.batch_planning import planned
     from workflows.batch_progress import Shown, details
     from workflows.full_histories import is_full
 
-RELEASE_SECONDS = 600.0
-"""A part that nobody releases for so long was never handed in as a whole."""
-ABANDONED = "Abandoned"
 MIN_WEIGHT = 0.001
 """The least that the engine takes for a tenant's weight."""
 
@@ -105,12 +102,12 @@ class TaskBatch:
         parts = asyncio.create_task(follow(further)) if leads else None
         try:
             if batch.part and batch.tally is None:
-                await self._be_released()
+                await be_released(lambda: self._released)
             if batch.tally is None:
                 await self._news.queued(items, self._created_at)
             await self._carry_out(items)
             if parts:
-                self._parts_tally = await _ended(parts)
+                self._parts_tally = await end_of(parts)
         except asyncio.CancelledError:
             await self._cut_off(items, parts)
             raise CancelledError("The batch was cancelled") from None
@@ -132,20 +129,6 @@ class TaskBatch:
         items.cancel(self._unwanted)
         self._tell()
         return items
-
-    async def _be_released(self) -> None:
-        try:
-            await workflow.wait_condition(
-                lambda: self._released,
-                timeout=timedelta(seconds=RELEASE_SECONDS),
-                timeout_summary="handed in as a whole",
-            )
-        except TimeoutError:
-            raise ApplicationError(
-                "The batch was not handed in as a whole; nothing of this part was begun",
-                type=ABANDONED,
-                non_retryable=True,
-            ) from None
 
     async def _carry_out(self, items: Items) -> None:
         """Until nothing waits and nothing runs, be it by a new run."""
@@ -390,19 +373,6 @@ class TaskBatch:
     def _log(self, event: str, **fields: object) -> None:
         if not workflow.unsafe.is_replaying():
             log.info(event, batch_id=self._batch_id, **self._tally.model_dump(), **fields)
-
-
-async def _ended(parts: asyncio.Task[BatchTally]) -> BatchTally:
-    """How the parts have ended.
-
-    Raises:
-        asyncio.CancelledError: the batch was cancelled, and they were with it.
-    """
-    tally = await parts
-    if tally.cancelled and workflow.cancellation_reason() is not None:
-        # The cancellation went to what follows the parts, and ended there.
-        raise asyncio.CancelledError
-    return tally
 
 
 def _plan_of(items: Items, report: ChunkReport) -> Plan | None:

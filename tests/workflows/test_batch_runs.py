@@ -38,7 +38,8 @@ from tests.workflows.batch_stage import (
     told_tally,
 )
 from workflows import batch_lanes
-from workflows.batch import ABANDONED, TaskBatch
+from workflows.batch import TaskBatch
+from workflows.batch_parts import ABANDONED
 
 PART_BYTES = 1_700
 COUNT = 60
