@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -11,33 +11,24 @@ import pytest
 import pytest_asyncio
 
 from orchestrator.batches import item_id
-from tests.support.agents import Agent, Call, Reply
-from tests.support.stack import Stack, agent_config, eventually, running
+from tests.e2e.aggregate_stage import (
+    AT_ONCE,
+    WAIT,
+    called,
+    calls,
+    config,
+    counts,
+    ended,
+    followed,
+    joined,
+    obeying,
+    submit,
+    work,
+)
+from tests.support.agents import Agent, Reply
+from tests.support.stack import Stack, eventually, running
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
-
-WAIT = {"Prefer": "wait=60"}
-AT_ONCE = {"Prefer": "wait=0"}
-FINAL = {"completed", "failed", "cancelled"}
-
-
-def config(agent: Agent, gated: Agent) -> dict[str, Any]:
-    """Two attempts; the other agent takes one call at a time."""
-    given = agent_config(agent.url)
-    instances = [{"url": gated.url}]
-    rule = {"pattern": "gated", "target_agent": "gated_agent", "endpoint": "/work"}
-    return {
-        "agents": {
-            **given["agents"],
-            "gated_agent": {"instances": instances, "max_connections": 1},
-        },
-        "routing_rules": [*given["routing_rules"], rule],
-        "error_recovery": {
-            "max_retries": 1,
-            "retry_delay": 0.05,
-            "circuit_breaker_threshold": 100_000,
-        },
-    }
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -59,81 +50,6 @@ async def stack(
 @pytest.fixture(autouse=True)
 def _obedient(agent: Agent) -> None:
     agent.behave(obeying())
-
-
-def obeying(*, healed: bool = False) -> Callable[[Call], Reply]:
-    """What the agent does is in the payload: ``answer``, ``refuse``, ``fail`` or ``hang``."""
-
-    def obey(call: Call) -> Reply:
-        wish = call.body or {}
-        if wish.get("do") == "refuse":
-            return Reply(status=404)
-        if wish.get("do") == "fail" and not healed:
-            return Reply(status=500)
-        return Reply(body=wish.get("value"), hang=wish.get("do") == "hang" and not healed)
-
-    return obey
-
-
-def work(do: str = "answer", value: Any = None, **more: Any) -> dict[str, Any]:
-    """A task's request."""
-    return {"pattern": "work", "payload": {"do": do, "value": value, **more}}
-
-
-async def submit(api: httpx.AsyncClient, *tasks: dict[str, Any]) -> list[str]:
-    """Start tasks by themselves; their ids."""
-    answers = await asyncio.gather(*(api.post("/orchestrate", json=each) for each in tasks))
-    return [str(answer.json()["task_id"]) for answer in answers]
-
-
-async def ended(api: httpx.AsyncClient, ids: list[str]) -> None:
-    """Wait until the tasks have ended."""
-    for task_id in ids:
-        status = (await api.get(f"/status/{task_id}", headers=WAIT)).json()
-        assert status["status"] in FINAL, status
-
-
-async def joined(api: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
-    """The aggregate once it has ended."""
-    answer = await api.post("/aggregate", json=body, headers=WAIT)
-    assert 200 == answer.status_code, answer.text
-    return dict(answer.json())
-
-
-async def followed(api: httpx.AsyncClient, aggregate_id: str) -> dict[str, Any]:
-    """The aggregate once it has ended, asked patiently through restarts."""
-
-    async def final() -> Any:
-        try:
-            answer = await api.get(f"/aggregate/{aggregate_id}", headers={"Prefer": "wait=10"})
-        except httpx.TransportError:
-            return None
-        assert answer.status_code in {200, 503}, answer.text
-        found = answer.json()
-        return found if found.get("status") in FINAL else None
-
-    return dict(await eventually(final, 120, "the end of the aggregate"))
-
-
-def counts(aggregate: dict[str, Any]) -> dict[str, int]:
-    """The numbers that are not 0."""
-    names = ("total_tasks", "completed", "failed", "cancelled", "pending")
-    return {name: aggregate[name] for name in names if aggregate[name]}
-
-
-def called(agent: Agent, mark: str) -> list[Call]:
-    """The agent's calls whose payload has that mark."""
-    return [call for call in agent.work() if call.body.get("mark") == mark]
-
-
-async def calls(agent: Agent, mark: str, number: int) -> list[Call]:
-    """So many calls, once they are under way."""
-
-    async def all_there() -> Any:
-        found = called(agent, mark)
-        return found if len(found) >= number else None
-
-    return list(await eventually(all_there, what=f"{number} calls"))
 
 
 async def test_ended_tasks_are_joined_at_once(api: httpx.AsyncClient) -> None:
@@ -448,75 +364,6 @@ async def test_the_command_line_starts_an_aggregate(stack: Stack, api: httpx.Asy
     )
     assert [1, 2] == [each["result"] for each in found["results"]]
     assert 2 == result["result"]["completed"]
-
-
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        ({}, "name task_ids, give tasks, or both"),
-        ({"task_ids": "one"}, "task_ids"),
-        ({"task_ids": [""]}, "task_ids.0"),
-        ({"task_ids": ["a"], "join": "most"}, "join"),
-        ({"task_ids": ["a"], "join": {"at_least": 0}}, "at_least"),
-        ({"task_ids": ["a"], "deadline": 0}, "deadline"),
-        ({"task_ids": ["a"], "merge": "zip"}, "merge"),
-        ({"task_ids": ["a"], "on_mett": "leave"}, "on_mett"),
-        ({"tasks": {"pattern": "work", "payload": {}}}, "tasks"),
-    ],
-)
-async def test_a_wrong_request_is_told_what_is_wrong(
-    api: httpx.AsyncClient, body: dict[str, Any], words: str
-) -> None:
-    """With the field; nothing is started."""
-    answer = await api.post("/aggregate", json=body)
-
-    assert (422, 422) == (answer.status_code, answer.json()["status_code"])
-    assert words in answer.json()["detail"]
-
-
-async def test_every_bad_task_is_named_and_nothing_is_started(
-    api: httpx.AsyncClient, agent: Agent
-) -> None:
-    """As POST /orchestrate/batch does: index, field, message."""
-    mark = str(uuid.uuid4())
-    tasks = [work(mark=mark), {"pattern": "wrok", "payload": {}}, {"pattern": "work"}]
-
-    answer = await api.post("/aggregate", json={"tasks": tasks})
-
-    errors = answer.json()["errors"]
-    assert 422 == answer.status_code
-    assert [1, 2] == [each["index"] for each in errors]
-    assert "Unknown pattern 'wrok'; did you mean 'work'?" in errors[0]["message"]
-    assert "payload" == errors[1]["field"]
-    assert [] == called(agent, mark)
-
-
-async def test_too_many_bytes_of_tasks_belong_into_a_batch(api: httpx.AsyncClient) -> None:
-    """The refusal says so."""
-    tasks = [work(value="x" * 800_000) for _ in range(2)]
-
-    answer = await api.post("/aggregate", json={"tasks": tasks})
-
-    assert 413 == answer.status_code
-    assert "POST /orchestrate/batch" in answer.json()["detail"]
-
-
-@pytest.mark.parametrize(
-    ("method", "order"), [("GET", ""), ("POST", "/redrive"), ("POST", "/cancel")]
-)
-async def test_an_unknown_aggregate_is_not_found(
-    api: httpx.AsyncClient, method: str, order: str
-) -> None:
-    """Neither one that never was, nor a workflow of another kind."""
-    [task_id] = await submit(api, work())
-
-    answers = [
-        await api.request(method, f"/aggregate/{aggregate_id}{order}")
-        for aggregate_id in (str(uuid.uuid4()), task_id, "agent-fleet")
-    ]
-
-    assert [404, 404, 404] == [answer.status_code for answer in answers]
-    assert f"Aggregate '{task_id}' is not known" == answers[1].json()["detail"]
 
 
 async def test_a_killed_worker_loses_no_join(

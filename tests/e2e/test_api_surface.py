@@ -1,6 +1,7 @@
 """Everything about the API that is not the course of one task."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.e2e.aggregate_stage import called, submit, work
 from tests.support.agents import Agent
 from tests.support.stack import Stack, eventually
 
@@ -215,3 +217,72 @@ def _examples(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
                         yield schema, example["value"]
                     if "example" in content:
                         yield schema, content["example"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({}, "name task_ids, give tasks, or both"),
+        ({"task_ids": "one"}, "task_ids"),
+        ({"task_ids": [""]}, "task_ids.0"),
+        ({"task_ids": ["a"], "join": "most"}, "join"),
+        ({"task_ids": ["a"], "join": {"at_least": 0}}, "at_least"),
+        ({"task_ids": ["a"], "deadline": 0}, "deadline"),
+        ({"task_ids": ["a"], "merge": "zip"}, "merge"),
+        ({"task_ids": ["a"], "on_mett": "leave"}, "on_mett"),
+        ({"tasks": {"pattern": "work", "payload": {}}}, "tasks"),
+    ],
+)
+async def test_a_wrong_aggregate_is_told_what_is_wrong(
+    api: httpx.AsyncClient, body: dict[str, Any], words: str
+) -> None:
+    """With the field; nothing is started."""
+    answer = await api.post("/aggregate", json=body)
+
+    assert (422, 422) == (answer.status_code, answer.json()["status_code"])
+    assert words in answer.json()["detail"]
+
+
+async def test_every_bad_task_of_an_aggregate_is_named(
+    api: httpx.AsyncClient, agent: Agent
+) -> None:
+    """As POST /orchestrate/batch does: index, field, message."""
+    mark = str(uuid.uuid4())
+    tasks = [work(mark=mark), {"pattern": "wrok", "payload": {}}, {"pattern": "work"}]
+
+    answer = await api.post("/aggregate", json={"tasks": tasks})
+
+    errors = answer.json()["errors"]
+    assert 422 == answer.status_code
+    assert [1, 2] == [each["index"] for each in errors]
+    assert "Unknown pattern 'wrok'; did you mean 'work'?" in errors[0]["message"]
+    assert "payload" == errors[1]["field"]
+    assert [] == called(agent, mark)
+
+
+async def test_too_many_bytes_of_tasks_belong_into_a_batch(api: httpx.AsyncClient) -> None:
+    """The refusal says so."""
+    tasks = [work(value="x" * 800_000) for _ in range(2)]
+
+    answer = await api.post("/aggregate", json={"tasks": tasks})
+
+    assert 413 == answer.status_code
+    assert "POST /orchestrate/batch" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "order"), [("GET", ""), ("POST", "/redrive"), ("POST", "/cancel")]
+)
+async def test_an_unknown_aggregate_is_not_found(
+    api: httpx.AsyncClient, method: str, order: str
+) -> None:
+    """Neither one that never was, nor a workflow of another kind."""
+    [task_id] = await submit(api, work())
+
+    answers = [
+        await api.request(method, f"/aggregate/{aggregate_id}{order}")
+        for aggregate_id in (str(uuid.uuid4()), task_id, "agent-fleet")
+    ]
+
+    assert [404, 404, 404] == [answer.status_code for answer in answers]
+    assert f"Aggregate '{task_id}' is not known" == answers[1].json()["detail"]
