@@ -14,20 +14,25 @@ import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.e2e.admission_stage import (
+    LIMITED,
+    MAX_QUEUE,
+    METERED_BURST,
+    METERED_RATE,
+    NARROW,
+    WAIT,
+    assert_problem,
+    complete,
+    config,
+    post,
+    refusals,
+    rehearse,
+)
 from tests.support.agents import Agent, Reply
 from tests.support.redis import redis_server
 from tests.support.stack import BIN, Stack, eventually, free_port, running
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
-
-WAIT = {"Prefer": "wait=30"}
-MAX_QUEUE = 30
-METERED_RATE, METERED_BURST = 600, 20
-SLOW = {"rate": 0.6, "burst": 2, "mode": "reject"}
-"""Two at once, and then one in 100 seconds."""
-
-LIMITED = ("limited", "replayed", "rehearsed", "shared")
-NARROW = ("narrow", "ordered")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -42,35 +47,8 @@ async def agents() -> AsyncIterator[dict[str, Agent]]:
 async def stack(
     agents: dict[str, Agent], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
-    """The product; the pattern of each agent is its name."""
-    config: dict[str, Any] = {
-        "agents": {name: {"instances": [{"url": agent.url}]} for name, agent in agents.items()},
-        "routing_rules": [
-            {"pattern": name, "target_agent": name, "endpoint": "/work"} for name in agents
-        ],
-        "priority_queue": {"max_queue_size": MAX_QUEUE},
-    }
-    for name in LIMITED:
-        config["agents"][name]["rate_limit"] = SLOW
-    for name in NARROW:
-        config["agents"][name]["max_connections"] = 1
-    config["agents"]["metered"]["rate_limit"] = {
-        "rate": METERED_RATE,
-        "burst": METERED_BURST,
-        "mode": "queue",
-    }
-    for rule in config["routing_rules"]:
-        if rule["pattern"] == "metered":
-            rule["dispatch"] = "inline"
-    config["routing_rules"].append(
-        {
-            "pattern": "with fallback",
-            "target_agent": "away",
-            "endpoint": "/work",
-            "fallback_agents": ["spare"],
-        }
-    )
-    async with running(tmp_path_factory.mktemp("stack"), config) as started:
+    """The product."""
+    async with running(tmp_path_factory.mktemp("stack"), config(agents)) as started:
         yield started
 
 
@@ -79,33 +57,6 @@ async def api(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the product."""
     async with stack.client() as client:
         yield client
-
-
-async def post(
-    api: httpx.AsyncClient, pattern: str, headers: dict[str, str] | None = None, **fields: Any
-) -> httpx.Response:
-    """Submit a task."""
-    body = {"pattern": pattern, "payload": {}, **fields}
-    return await api.post("/orchestrate", json=body, headers=headers)
-
-
-async def rehearse(api: httpx.AsyncClient, pattern: str) -> httpx.Response:
-    """Submit a task as a dry run."""
-    return await api.post("/orchestrate?dry_run=true", json={"pattern": pattern, "payload": {}})
-
-
-async def complete(api: httpx.AsyncClient, *ids: str) -> None:
-    """Wait until the tasks have completed."""
-    answers = await asyncio.gather(*(api.get(f"/status/{each}", headers=WAIT) for each in ids))
-    assert ["completed"] * len(ids) == [answer.json()["status"] for answer in answers]
-
-
-def assert_problem(response: httpx.Response, status: int, detail: str) -> None:
-    """A problem document that says when to come back."""
-    body = response.json()
-    assert (status, status, detail) == (response.status_code, body["status_code"], body["detail"])
-    assert "application/problem+json" == response.headers["content-type"]
-    assert int(response.headers["retry-after"]) >= 1
 
 
 async def test_an_agents_limit_is_kept_at_admission(
@@ -218,18 +169,6 @@ async def test_an_unavailable_agent_is_refused(api: httpx.AsyncClient) -> None:
         status["chosen_by"],
     )
     assert {"agent_unavailable": before.get("agent_unavailable", 0) + 1} == after
-
-
-async def refusals(api: httpx.AsyncClient, agent: str) -> dict[str, float]:
-    """How often submissions for the agent were refused, by reason."""
-    metrics = await api.get("/metrics", headers={"Accept": "text/plain"})
-    return {
-        sample.labels["reason"]: sample.value
-        for family in text_string_to_metric_families(metrics.text)
-        for sample in family.samples
-        if sample.name == "orchestrator_admission_refusals_total"
-        and sample.labels["agent"] == agent
-    }
 
 
 async def test_operators_give_an_agent_a_limit(api: httpx.AsyncClient) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,9 +9,9 @@ import pytest
 import pytest_asyncio
 
 from tests.support.agents import Agent, Call, Reply
-from tests.support.metrics import Metrics, metrics_of, promtool, texts_of
+from tests.support.metrics import Metrics, as_json, metrics_of, page, promtool, table, texts_of
 from tests.support.receivers import SECRET, hook
-from tests.support.stack import ROOT, Stack, eventually, running
+from tests.support.stack import Stack, eventually, running
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 
@@ -298,38 +297,6 @@ async def test_json_and_prometheus_agree(api: httpx.AsyncClient, stack: Stack) -
     await eventually(same, what="agreement")
 
 
-def as_json(text: Metrics) -> dict[str, Any]:
-    """The JSON that the gauges amount to."""
-    by_agent = {dict(its)["agent"] for name, its in text.samples if name.endswith("has_worker")}
-    words = ("closed", "half_open", "open")
-    return {
-        "total_tasks": text.value("orchestrator_tasks"),
-        "dead_letters": text.value("orchestrator_dead_letters"),
-        "active_tasks": text.value("orchestrator_active_tasks"),
-        **{
-            f"{status}_tasks": text.value("orchestrator_tasks", status=status)
-            for status in ("completed", "failed", "cancelled")
-        },
-        "agents_status": {
-            agent: words[int(text.value("orchestrator_circuit_breaker_state", agent=agent))]
-            for agent in by_agent
-        },
-        "queue_sizes": {
-            f"priority_{level}": text.value("orchestrator_queue_size", priority=str(level))
-            for level in range(1, 6)
-        },
-        "agent_queue_sizes": {
-            agent: {
-                f"priority_{level}": text.value(
-                    "orchestrator_agent_queue_size", agent=agent, priority=str(level)
-                )
-                for level in range(1, 6)
-            }
-            for agent in by_agent
-        },
-    }
-
-
 async def test_what_is_told_is_what_is_documented(stack: Stack) -> None:
     """Every metric of ours by its name, type and labels, no more and no fewer."""
     found = await metrics_of(stack)
@@ -391,14 +358,3 @@ async def test_metrics_that_are_switched_off_are_off(stack: Stack) -> None:
     assert 404 == text.status_code
     assert "monitoring.enable_metrics" in text.json()["detail"]
     assert "total_tasks" in numbers.json()
-
-
-def page() -> str:
-    """docs/metrics.md."""
-    return Path(ROOT / "docs" / "metrics.md").read_text()
-
-
-def table() -> set[tuple[str, str, frozenset[str]]]:
-    """Name, type and labels of each metric that is documented as ours."""
-    rows = re.findall(r"^\| `(orchestrator_\w+)` \| (\w+) \|([^|]*)\|", page(), re.MULTILINE)
-    return {(name, kind, frozenset(re.findall(r"\w+", labels))) for name, kind, labels in rows}

@@ -1,18 +1,20 @@
 """What processes tell Prometheus, read as it reads it; and Prometheus's own checker, promtool."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.stack import Stack
+from tests.support.stack import ROOT, Stack
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
@@ -85,3 +87,46 @@ def promtool(*arguments: str, said: str = "", directory: Path | None = None) -> 
     )
     assert 0 == done.returncode, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def as_json(text: Metrics) -> dict[str, Any]:
+    """The JSON that the gauges amount to."""
+    by_agent = {dict(its)["agent"] for name, its in text.samples if name.endswith("has_worker")}
+    words = ("closed", "half_open", "open")
+    return {
+        "total_tasks": text.value("orchestrator_tasks"),
+        "dead_letters": text.value("orchestrator_dead_letters"),
+        "active_tasks": text.value("orchestrator_active_tasks"),
+        **{
+            f"{status}_tasks": text.value("orchestrator_tasks", status=status)
+            for status in ("completed", "failed", "cancelled")
+        },
+        "agents_status": {
+            agent: words[int(text.value("orchestrator_circuit_breaker_state", agent=agent))]
+            for agent in by_agent
+        },
+        "queue_sizes": {
+            f"priority_{level}": text.value("orchestrator_queue_size", priority=str(level))
+            for level in range(1, 6)
+        },
+        "agent_queue_sizes": {
+            agent: {
+                f"priority_{level}": text.value(
+                    "orchestrator_agent_queue_size", agent=agent, priority=str(level)
+                )
+                for level in range(1, 6)
+            }
+            for agent in by_agent
+        },
+    }
+
+
+def page() -> str:
+    """docs/metrics.md."""
+    return Path(ROOT / "docs" / "metrics.md").read_text()
+
+
+def table() -> set[tuple[str, str, frozenset[str]]]:
+    """Name, type and labels of each metric that is documented as ours."""
+    rows = re.findall(r"^\| `(orchestrator_\w+)` \| (\w+) \|([^|]*)\|", page(), re.MULTILINE)
+    return {(name, kind, frozenset(re.findall(r"\w+", labels))) for name, kind, labels in rows}
