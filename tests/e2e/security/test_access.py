@@ -18,15 +18,13 @@ from api.app import create_app
 from api.dependencies import Services
 from orchestrator.config import Settings
 from orchestrator.security.sessions import COOKIE
-from tests.e2e.security_stage import (
+from tests.e2e.security.stage import (
     AGENT_SECRET,
     CALLBACK_SECRET,
     FAILING,
     Clients,
     as_told,
-    clients_of,
     config,
-    make_keys,
     task,
 )
 from tests.support.agents import Agent
@@ -75,13 +73,6 @@ EVERYBODYS = {("GET", "/agents/{name}")}
 """Paths with a name in them that is no tenant's."""
 
 
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """The keys file, and the keys by what they are for."""
-    file = tmp_path_factory.mktemp("keys") / "keys.yaml"
-    return file, make_keys(file)
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def provider() -> AsyncIterator[Provider]:
     """Who gives tokens."""
@@ -119,13 +110,6 @@ async def stack(
         configured["rate_limiting"] = {"redis": url, "default_rate": 100_000, "burst_size": 10_000}
         async with running(tmp_path_factory.mktemp("stack"), configured) as started:
             yield started
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def clients(stack: Stack, keys: tuple[Path, dict[str, str]]) -> AsyncIterator[Clients]:
-    """Clients of the product's API."""
-    async with clients_of(stack, keys[1]) as made:
-        yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

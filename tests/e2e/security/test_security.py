@@ -8,13 +8,11 @@ import pytest_asyncio
 from click.testing import CliRunner
 
 from orchestrator.security.command import command
-from tests.e2e.security_stage import (
+from tests.e2e.security.stage import (
     FAILING,
     Clients,
     as_told,
-    clients_of,
     config,
-    make_keys,
     task,
 )
 from tests.support.agents import Agent
@@ -25,13 +23,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 
 AMQP_PASSWORD = "planted-amqp-password-0451"  # noqa: S105
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """The keys file, and the keys by what they are for."""
-    file = tmp_path_factory.mktemp("keys") / "keys.yaml"
-    return file, make_keys(file)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -53,13 +44,6 @@ async def stack(
         }
         async with running(tmp_path_factory.mktemp("stack"), configured) as started:
             yield started
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def clients(stack: Stack, keys: tuple[Path, dict[str, str]]) -> AsyncIterator[Clients]:
-    """Clients of the product's API."""
-    async with clients_of(stack, keys[1]) as made:
-        yield made
 
 
 @pytest.mark.parametrize("url", ["/orchestrate", "/orchestrate?dry_run=true"])
