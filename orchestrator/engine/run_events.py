@@ -21,6 +21,7 @@ from orchestrator.dead_letters import DEAD_LETTER_WORKFLOW
 from orchestrator.engine.record import Recorder, moment
 from orchestrator.engine.reports import readable
 from orchestrator.engine.run_reading import (
+    ENDS,
     SHORTEST_PAUSE,
     Answer,
     Asked,
@@ -30,6 +31,7 @@ from orchestrator.engine.run_reading import (
     Marker,
     end_of,
     failure_of,
+    kind_of_end,
     look_pause,
 )
 from orchestrator.events import Cursor, LiveEvent, Moment, TaskEventKind, live
@@ -40,18 +42,6 @@ from orchestrator.statuses import TaskStatus
 CALL_AGENT = "call_agent"
 NO_WORD = "No word is left of this attempt: its worker was lost, or it is long ago"
 
-_ENDS = {
-    "workflow_execution_completed_event_attributes": TaskEventKind.COMPLETED,
-    "workflow_execution_failed_event_attributes": TaskEventKind.FAILED,
-    "workflow_execution_timed_out_event_attributes": TaskEventKind.FAILED,
-    "workflow_execution_terminated_event_attributes": TaskEventKind.FAILED,
-    "workflow_execution_canceled_event_attributes": TaskEventKind.CANCELLED,
-}
-_KINDS = {
-    TaskState.COMPLETED: TaskEventKind.COMPLETED,
-    TaskState.FAILED: TaskEventKind.FAILED,
-    TaskState.CANCELLED: TaskEventKind.CANCELLED,
-}
 _UNDER_WAY = {
     PendingActivityState.PENDING_ACTIVITY_STATE_STARTED,
     PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED,
@@ -98,7 +88,7 @@ class RunEvents:
     async def take(self, event: HistoryEvent) -> list[LiveEvent]:
         """What the next event of the history tells."""
         kind = event.WhichOneof("attributes") or ""
-        if kind in _ENDS:
+        if kind in ENDS:
             self.closing = event
             return []
         handle = getattr(self, f"_on_{kind.removesuffix('_event_attributes')}", None)
@@ -118,7 +108,7 @@ class RunEvents:
         closing = self.closing
         assert closing is not None  # noqa: S101 - the caller has looked
         status = await self._recorder.closed_status(described.workflow_execution_info, closing)
-        kind = _KINDS.get(status.status) or _ENDS[closing.WhichOneof("attributes") or ""]
+        kind = kind_of_end(status.status, closing)
         return list(self._tell(Moment(closing.event_id), kind, status))
 
     async def _on_workflow_execution_started(self, event: HistoryEvent) -> list[LiveEvent]:

@@ -10,12 +10,26 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 
 from orchestrator.engine.reports import readable
-from orchestrator.models import Attempt, CallFailure, Dispatch, Internal, Progress, Run
+from orchestrator.events import TaskEventKind
+from orchestrator.models import Attempt, CallFailure, Dispatch, Internal, Progress, Run, TaskState
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """Seconds between looks at a call under way: a quarter of what it has taken until then."""
 LONGEST_BACKOFF = 30.0
 """Where the next attempt is known to be later still; an operator may hasten it."""
+ENDS = {
+    "workflow_execution_completed_event_attributes": TaskEventKind.COMPLETED,
+    "workflow_execution_failed_event_attributes": TaskEventKind.FAILED,
+    "workflow_execution_timed_out_event_attributes": TaskEventKind.FAILED,
+    "workflow_execution_terminated_event_attributes": TaskEventKind.FAILED,
+    "workflow_execution_canceled_event_attributes": TaskEventKind.CANCELLED,
+}
+"""The event that closes a run, and what it tells of the task."""
+_KINDS = {
+    TaskState.COMPLETED: TaskEventKind.COMPLETED,
+    TaskState.FAILED: TaskEventKind.FAILED,
+    TaskState.CANCELLED: TaskEventKind.CANCELLED,
+}
 
 
 class _Plan(Internal):
@@ -94,6 +108,11 @@ async def has_begun(converter: DataConverter, first: HistoryEvent) -> bool:
     given = await readable(converter, payloads, Given) if payloads else None
     begun = given.begun if given else None
     return bool(begun and (begun.progress.attempts or begun.accepted))
+
+
+def kind_of_end(state: TaskState, closing: HistoryEvent) -> TaskEventKind:
+    """What the end of a run tells; its result may say more than the event that closed it."""
+    return _KINDS.get(state) or ENDS[closing.WhichOneof("attributes") or ""]
 
 
 def end_of(attempt: Attempt) -> datetime:
