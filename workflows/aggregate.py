@@ -4,7 +4,6 @@ import asyncio
 from datetime import datetime, timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -58,9 +57,6 @@ EVERY = AggregatePolicy()
 """Wait for all, however they end."""
 SETTLE_SECONDS = 20.0
 """How long tasks that were cancelled are waited for, so that they count as what they became."""
-LONGEST = timedelta(days=31)
-"""Beyond any deadline."""
-RETRIES = RetryPolicy(maximum_interval=timedelta(seconds=10))
 LEFT_OUT = "The results are too many to travel together; GET /aggregate/{} has them"
 
 log = get_logger(__name__)
@@ -181,9 +177,9 @@ class AggregateTasks:
                 batch_id=self._batch.batch_id if self._batch else None,
                 knows_only=self._given.knows_only,
             ),
-            start_to_close_timeout=LONGEST,
+            start_to_close_timeout=options.LONGEST_JOIN,
             heartbeat_timeout=options.HEARTBEAT_TIMEOUT,
-            retry_policy=RETRIES,
+            retry_policy=options.PATIENT,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         await self._report_of(watching, clock, heeds_redrive=heeds_redrive)
@@ -197,9 +193,9 @@ class AggregateTasks:
         redriving = workflow.start_activity_method(
             TaskJoiner.redrive_tasks,
             self._chosen(self._failed),
-            start_to_close_timeout=LONGEST,
+            start_to_close_timeout=options.LONGEST_JOIN,
             heartbeat_timeout=options.HEARTBEAT_TIMEOUT,
-            retry_policy=RETRIES,
+            retry_policy=options.PATIENT,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
         )
         await self._report_of(redriving, clock, heeds_redrive=False)
@@ -274,9 +270,9 @@ class AggregateTasks:
             await workflow.execute_activity_method(
                 TaskJoiner.cancel_tasks,
                 self._chosen(rest),
-                start_to_close_timeout=LONGEST,
+                start_to_close_timeout=options.LONGEST_JOIN,
                 heartbeat_timeout=options.HEARTBEAT_TIMEOUT,
-                retry_policy=RETRIES,
+                retry_policy=options.PATIENT,
             )
         clock = asyncio.create_task(workflow.sleep(SETTLE_SECONDS))
         try:

@@ -24,6 +24,9 @@ ONCE = RetryPolicy(maximum_attempts=1)
 LONGEST = timedelta(days=30)
 """Far beyond what any sensible order takes."""
 
+LONGEST_JOIN = timedelta(days=31)
+"""Beyond any deadline of an aggregate."""
+
 PATIENT = RetryPolicy(maximum_interval=timedelta(seconds=10))
 """Of what is tried until it is done."""
 
