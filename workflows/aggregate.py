@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 from temporalio.exceptions import (
     ActivityError,
-    ApplicationError,
     CancelledError,
     FailureError,
     is_cancelled_exception,
@@ -35,7 +34,6 @@ with workflow.unsafe.imports_passed_through():
         size_of,
     )
     from orchestrator.batches import MEMO_TALLY, Batch
-    from orchestrator.engine.converter import INVALID_INPUT
     from orchestrator.errors import PayloadTooLarge
     from orchestrator.joining import (
         Verdict,
@@ -49,7 +47,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from orchestrator.models import TaskState
     from orchestrator.telemetry.logging import get_logger
-    from workflows import options
+    from workflows import failures, options
     from workflows.aggregate_batch import OwnBatch
     from workflows.full_histories import is_full_anyhow
 
@@ -96,7 +94,7 @@ class AggregateTasks:
         if not isinstance(given, Aggregation) or not (
             given.task_ids or given.to_start or given.fan_out
         ):
-            raise _invalid(
+            raise failures.invalid(
                 'Nothing to join was given; pass {"task_ids": ["...", "..."]}, '
                 '{"tasks": [{"pattern": ..., "payload": {...}}]}, or both'
             )
@@ -223,7 +221,7 @@ class AggregateTasks:
             # It went to the activity alone, which this was waiting for.
             raise asyncio.CancelledError
         if self._refusal is not None:
-            raise _invalid(self._refusal) from None
+            raise failures.invalid(self._refusal) from None
 
     @property
     def _refusal(self) -> str | None:
@@ -395,7 +393,3 @@ async def _cut_short(working: workflow.ActivityHandle[JoinReport]) -> JoinReport
     except ActivityError:
         # It had not begun, or its worker is lost.
         return JoinReport()
-
-
-def _invalid(text: str) -> ApplicationError:
-    return ApplicationError(text, type=INVALID_INPUT, non_retryable=True)

@@ -9,7 +9,6 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import (
     ActivityError,
-    ApplicationError,
     CancelledError,
     ChildWorkflowError,
     FailureError,
@@ -39,7 +38,6 @@ with workflow.unsafe.imports_passed_through():
         item_id,
     )
     from orchestrator.engine import search_attributes
-    from orchestrator.engine.converter import INVALID_INPUT
     from orchestrator.engine.queues import engine_priority
     from orchestrator.engine.record import MEMO_CREATED_AT
     from orchestrator.engine.tasks import summary
@@ -92,7 +90,7 @@ class TaskBatch:
             CancelledError: the batch was cancelled; what had ended stays as it is.
         """
         if not isinstance(batch, Batch):
-            raise _invalid(
+            raise failures.invalid(
                 'No input was given as a JSON object; pass {"tasks": [{"pattern": ..., '
                 '"payload": {...}}]}'
             )
@@ -385,7 +383,3 @@ def _plan_of(items: Items, report: ChunkReport) -> Plan | None:
 def _all_alone(plan: Plan, positions: tuple[int, ...]) -> ChunkReport:
     """What stands for the report of a chunk that could not give one."""
     return ChunkReport(agent=plan.agent, unfinished=tuple(untried(positions)))
-
-
-def _invalid(text: str) -> ApplicationError:
-    return ApplicationError(text, type=INVALID_INPUT, non_retryable=True)

@@ -16,6 +16,7 @@ from temporalio.exceptions import (
 with workflow.unsafe.imports_passed_through():
     from activities.outcomes import UNAVAILABLE, WORKER_LOST
     from orchestrator.call_errors import OutcomeUnknown
+    from orchestrator.engine.converter import INVALID_INPUT
     from orchestrator.models import DEADLINE_EXCEEDED, Attempt, CallFailure, Progress
 
 STILL_WAITING = (
@@ -141,3 +142,8 @@ def _words(
             return DEADLINE_EXCEEDED, "the call was still under way"
         return DEADLINE_EXCEEDED, STILL_WAITING
     return type(cause).__name__, str(cause)
+
+
+def invalid(text: str) -> ApplicationError:
+    """The input of a workflow is none that it could carry out, however often it is tried."""
+    return ApplicationError(text, type=INVALID_INPUT, non_retryable=True)
