@@ -13,14 +13,9 @@ from temporalio.worker import Worker
 from activities.call_agent import AgentCalls
 from activities.chunk_means import Means
 from activities.deliver_callback import CallbackSender
-from activities.follow_parts import PartsFollower
-from activities.join_tasks import TaskJoiner
-from activities.late_answers import LateAnswers
 from activities.publish_events import EventPublisher
-from activities.redrive import Redriver
 from activities.resolve_plan import PlanResolver
 from activities.run_chunk import ChunkCalls
-from activities.watch_health import HealthWatcher
 from orchestrator.aggregates import AGGREGATE_WORKFLOW, Aggregation
 from orchestrator.batches import BATCH_WORKFLOW, Batch
 from orchestrator.buckets import Buckets
@@ -36,7 +31,6 @@ from orchestrator.dead_letters import (
     dead_letter_id,
 )
 from orchestrator.engine import search_attributes
-from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.tasks import summary
 from orchestrator.fleet.records import FLEET_ID, FLEET_WORKFLOW
 from orchestrator.fleet.state import FleetState
@@ -59,7 +53,7 @@ from tests.histories import (
 from tests.histories.callback_scenarios import Scripted
 from tests.support.agents import Agent, Reply
 from tests.support.plans import AGENT, PAYLOAD, plan, retry
-from worker import callback_starter, callback_worker
+from worker import callback_worker, general_activities
 from workflows.hosting import workflow_worker
 
 Handle = WorkflowHandle[Any, Any]
@@ -70,7 +64,6 @@ TWICE = retry(initial_seconds=0.05, max_attempts=2)
 SECOND = "second"
 FALLBACKS = (Route(agent=SECOND, endpoint="/read", task_queue=agent_queue(SECOND)),)
 MAX_RESULT_BYTES = 100_000
-RPC_SECONDS = 5.0
 
 
 async def watch(_: Handle, __: Agent) -> None:
@@ -224,45 +217,23 @@ async def stage(
 ) -> AsyncIterator[tuple[Handle, Agent]]:
     """Start the scenario's task with everything it needs."""
     async with Agent(*scenario.replies) as agent:
-        instances = (Instance(url=agent.url),)
-        settings = Settings(
-            agents={name: AgentSettings(instances=instances) for name in (AGENT, SECOND)},
-            routing_rules=(Rule(pattern="read_pdf", target_agent=AGENT, endpoint="/read"),),
-            error_recovery=scenario.recovery,
-        )
+        settings = _settings(agent, scenario)
         transport = HttpTransport(MAX_RESULT_BYTES)
         pools = Pools.of(settings)
         completions = CompletionUrls(agent.url, b"the secret of the scenarios")
         calls = AgentCalls(pools, transport, {}, completions=completions)
-        late = LateAnswers(transport, {})
-        limits = RateLimits(settings)
-        chunks = ChunkCalls(Means(pools, transport, {}, limits, Buckets(None)))
-        resolver = PlanResolver(Routes(settings))
+        chunks = ChunkCalls(Means(pools, transport, {}, RateLimits(settings), Buckets(None)))
         async with AsyncExitStack() as stack:
             stack.push_async_callback(transport.close)
-            redriver = Redriver(DeadLetters(client, RPC_SECONDS))
-            joiner = TaskJoiner.of(client, RPC_SECONDS)
-            long_activities: list[Callable[..., Any]] = [
-                late.await_answer,
-                late.poll_answer,
-                joiner.join_tasks,
-                joiner.cancel_tasks,
-                joiner.redrive_tasks,
-                redriver.redrive_many,
-                redriver.redrive_agent,
-                PartsFollower(client, RPC_SECONDS).follow_parts,
-                HealthWatcher(transport.probe).watch_health,
-                callback_starter(client, RPC_SECONDS).start_callbacks,
-            ]
-            broker = event_scenarios.Confirming()
             sender = CallbackSender(Scripted(), [bytes(32)], callback_scenarios.DELAYS)
             await stack.enter_async_context(callback_worker(client, settings, sender))
+            broker = event_scenarios.Confirming()
             await stack.enter_async_context(
                 workflow_worker(
                     client,
                     calls,
-                    resolver,
-                    long_activities=long_activities,
+                    PlanResolver(Routes(settings)),
+                    long_activities=general_activities(client, settings, transport, {}),
                     events=EventPublisher(Outbox(broker, _no_need), broker),
                 )
             )
@@ -274,14 +245,21 @@ async def stage(
                 await waits_in_queue(handle)
                 breaker.reset("the scenario")
             for queue in _queues(scenario):
+                activities: list[Callable[..., Any]] = [calls.call_agent, chunks.run_chunk]
                 await stack.enter_async_context(
-                    Worker(
-                        client,
-                        task_queue=queue,
-                        activities=[calls.call_agent, chunks.run_chunk],
-                    )
+                    Worker(client, task_queue=queue, activities=activities)
                 )
             yield handle, agent
+
+
+def _settings(agent: Agent, scenario: Scenario) -> Settings:
+    """Two agents, which are the same."""
+    instances = (Instance(url=agent.url),)
+    return Settings(
+        agents={name: AgentSettings(instances=instances) for name in (AGENT, SECOND)},
+        routing_rules=(Rule(pattern="read_pdf", target_agent=AGENT, endpoint="/read"),),
+        error_recovery=scenario.recovery,
+    )
 
 
 async def _no_need(_: News) -> None:
