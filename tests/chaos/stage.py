@@ -93,35 +93,10 @@ async def _answers(url: str) -> bool:
 
 def config(ports: dict[str, int], broker: str, broker_port: int | None) -> dict[str, Any]:
     """The product's configuration: quick retries, small bounds, every way to dispatch."""
-
-    def instances(*names: str) -> list[dict[str, str]]:
-        return [{"url": f"http://127.0.0.1:{ports[name]}"} for name in names]
-
-    def rule(pattern: str, agent: str = "plain", **more: Any) -> dict[str, Any]:
-        common = {"timeout": ATTEMPT_SECONDS, "answer_timeout": ANSWER_SECONDS}
-        endpoint = f"/jobs/{agent}"
-        return {"pattern": pattern, "target_agent": agent, "endpoint": endpoint, **common, **more}
-
+    queue = {"type": broker, "host": "127.0.0.1", "port": broker_port, "reclaim_after": 5}
     return {
-        "agents": {
-            "plain": {"instances": instances("a", "b")},
-            "once": {"instances": instances("c"), "idempotent": False},
-            "metered": {
-                "instances": instances("c"),
-                "rate_limit": {"rate": METERED_A_MINUTE, "burst": METERED_BURST, "mode": "queue"},
-            },
-            # TLS to a port that speaks none.
-            "tls": {"instances": [{"url": f"https://127.0.0.1:{ports['c']}"}]},
-        },
-        "routing_rules": [
-            rule("queued"),
-            rule("inline", dispatch="inline"),
-            rule("coalesced", dispatch="coalesced"),
-            rule("once", "once"),
-            rule("metered", "metered"),
-            rule("tls", "tls"),
-            rule("falls back", "tls", fallback_agents=["plain"]),
-        ],
+        "agents": _agents(ports),
+        "routing_rules": _rules(),
         "error_recovery": {
             "max_retries": MAX_RETRIES,
             "retry_delay": 0.3,
@@ -144,16 +119,42 @@ def config(ports: dict[str, int], broker: str, broker_port: int | None) -> dict[
         },
         "completions": {"secret": "a secret of the fault suite"},
         "temporal": {"rpc_timeout": 3, "shutdown_grace": 5},
-        "message_queue": {
-            "type": broker,
-            "host": "127.0.0.1",
-            "port": broker_port,
-            "reclaim_after": 5,
-        }
-        if broker_port
-        else {"type": "none"},
+        "message_queue": queue if broker_port else {"type": "none"},
         "logging": {"level": "info"},
     }
+
+
+def _agents(ports: dict[str, int]) -> dict[str, Any]:
+    def instances(*names: str) -> list[dict[str, str]]:
+        return [{"url": f"http://127.0.0.1:{ports[name]}"} for name in names]
+
+    return {
+        "plain": {"instances": instances("a", "b")},
+        "once": {"instances": instances("c"), "idempotent": False},
+        "metered": {
+            "instances": instances("c"),
+            "rate_limit": {"rate": METERED_A_MINUTE, "burst": METERED_BURST, "mode": "queue"},
+        },
+        # TLS to a port that speaks none.
+        "tls": {"instances": [{"url": f"https://127.0.0.1:{ports['c']}"}]},
+    }
+
+
+def _rules() -> list[dict[str, Any]]:
+    def rule(pattern: str, agent: str = "plain", **more: Any) -> dict[str, Any]:
+        common = {"timeout": ATTEMPT_SECONDS, "answer_timeout": ANSWER_SECONDS}
+        endpoint = f"/jobs/{agent}"
+        return {"pattern": pattern, "target_agent": agent, "endpoint": endpoint, **common, **more}
+
+    return [
+        rule("queued"),
+        rule("inline", dispatch="inline"),
+        rule("coalesced", dispatch="coalesced"),
+        rule("once", "once"),
+        rule("metered", "metered"),
+        rule("tls", "tls"),
+        rule("falls back", "tls", fallback_agents=["plain"]),
+    ]
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,7 @@
 """Real agents by real workers: pools, breakers and slots as the worker composes them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -139,6 +139,23 @@ class Stage:
         await eventually(reached, WAIT_SECONDS, f"{calls} calls")
 
 
+RECOVERY = {
+    "retry_delay": 0.05,
+    "max_retries": 1,
+    "circuit_breaker_threshold": 1000,
+    "dead_letter_queue": False,
+}
+
+
+def _rule(names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "pattern": names[0],
+        "target_agent": names[0],
+        "endpoint": "/work",
+        "fallback_agents": list(names[1:]),
+    }
+
+
 @asynccontextmanager
 async def idle(
     client: Client,
@@ -159,26 +176,13 @@ async def idle(
     async with AsyncExitStack() as stack:
         entered = [await stack.enter_async_context(each) for each in agents or (Agent(),)]
         names = tuple(f"agent-{uuid4()}" for _ in entered)
-        recovery = {
-            "retry_delay": 0.05,
-            "max_retries": 1,
-            "circuit_breaker_threshold": 1000,
-            "dead_letter_queue": False,
-        } | blocks.pop("error_recovery", {})
+        recovery = RECOVERY | blocks.pop("error_recovery", {})
         configuration = {
             "agents": {
                 name: {"instances": [{"url": agent.url}], "idempotent": which not in once}
                 for which, (name, agent) in enumerate(zip(names, entered, strict=True))
             },
-            "routing_rules": [
-                {
-                    "pattern": names[0],
-                    "target_agent": names[0],
-                    "endpoint": "/work",
-                    "fallback_agents": list(names[1:]),
-                    **(rule or {}),
-                }
-            ],
+            "routing_rules": [_rule(names) | (rule or {})],
             "temporal": {"shutdown_grace": 1},
             "error_recovery": recovery,
         }
