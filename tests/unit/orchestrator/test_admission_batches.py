@@ -7,7 +7,7 @@ from orchestrator.errors import AgentUnavailable, QueueFull
 from orchestrator.fleet.records import AgentRecord, FleetSnapshot, LimitRecord
 from orchestrator.models import LimitMode
 from tests.support.plans import AGENT, plan
-from tests.unit.orchestrator.test_admission import LAST, SPARE, House, fallbacks, limited
+from tests.unit.orchestrator.admission_house import LAST, SPARE, House, fallbacks, limited
 
 
 async def test_a_batch_takes_no_tokens_and_no_places() -> None:
