@@ -10,7 +10,8 @@ LEVELS = 8
 """An answer may stand in an outcome, in a list, in a report, in a merged document by agent."""
 _DEEPER = b"[" * LEVELS + b"%b" + b"]" * LEVELS
 # Numbers that may be over 1.8e308: the parser makes infinity of them, which is not JSON.
-_HUGE = re.compile(rb"[eE]\+?\d{3}|\d{200}")
+# Digits are counted from the first of each run only, or long runs would be read again and again.
+_HUGE = re.compile(rb"\d(?:[eE]\+?\d{3}|(?<!\d\d)\d{199})")
 
 
 def decode(body: bytes | bytearray) -> Any:
