@@ -13,21 +13,25 @@ from orchestrator.config import Limits
 
 _SEPARATORS = 4
 """Bytes beside a header's name and value."""
+_LATE_HEAD = "The headers did not arrive in time"
+_LATE_BODY = "The body did not arrive in time"
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """HTTP/1.1 with bounds: what is over them is answered, and the connection closed.
 
     A connection over ``max_connections``: 503. Headers over ``max_header_bytes`` or
-    ``max_headers``: 431. Headers that take longer than ``header_seconds``, or a body longer than
-    ``body_seconds``: 408. One that sends nothing is closed without a word.
+    ``max_headers``, or trailers as large: 431. Headers that take longer than ``header_seconds``,
+    or a body longer than ``body_seconds``: 408. One that sends nothing is closed without a word.
+    Trailers are dropped.
     """
 
     limits = Limits()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._head_bytes = 0
+        self._field_bytes = 0
+        """What came since the last of a body: of a head, of trailers, or around chunks."""
         self._is_head = True
         self._refusal: tuple[int, str] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -43,7 +47,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.connections) > self.limits.max_connections:
             self._end(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections; try again later")
             return
-        self._within(self.limits.header_seconds, "The headers did not arrive in time")
+        self._within(self.limits.header_seconds, _LATE_HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count no time any more."""
@@ -51,38 +55,58 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come, unless it is a head without end."""
+        """Parse what has come, unless it is a head without end, or trailers."""
         if self.transport.is_closing():
             return
-        self._head_bytes += len(data) if self._is_head else 0
+        self._field_bytes += len(data)
         super().data_received(data)
-        if self._is_head and self._head_bytes > self.limits.max_header_bytes:
+        if self._field_bytes > self.limits.max_header_bytes:
             self._end(*self._too_large())
+        elif self._timer is None and self._is_idle():
+            # An empty line begins no request, and has ended the time that uvicorn gives for one.
+            self._within(self.limits.header_seconds, _LATE_HEAD)
 
     def on_message_begin(self) -> None:
         """A request begins: its head has so long."""
         super().on_message_begin()
         if self._timer is None:
-            self._within(self.limits.header_seconds, "The headers did not arrive in time")
+            self._within(self.limits.header_seconds, _LATE_HEAD)
 
     def on_headers_complete(self) -> None:
         """Its head is there, and its body has so long, while somebody reads it."""
         limits, head = self.limits, self.headers
         size = len(self.url) + sum(len(n) + len(v) + _SEPARATORS for n, v in head)
-        self._is_head, self._head_bytes = False, 0
+        self._is_head, self._field_bytes = False, 0
         self._stop()
         if size > limits.max_header_bytes or len(head) > limits.max_headers:
             self._refusal = self._too_large()
             raise ValueError(self._refusal[1])
         super().on_headers_complete()
         if not self.pipeline:
-            self._within(limits.body_seconds, "The body did not arrive in time")
+            self._within(limits.body_seconds, _LATE_BODY)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; nobody reads trailers."""
+        if self._is_head:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """Some of the body is there."""
+        self._field_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is there."""
         self._stop()
-        self._is_head = True
+        self._is_head, self._field_bytes = True, 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The next one's turn: what lacks of its body has so long, as it is read from now on."""
+        has_waited = bool(self.pipeline)
+        super().on_response_complete()
+        if has_waited and not self.pipeline and self.cycle.more_body:
+            self._within(self.limits.body_seconds, _LATE_BODY)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be parsed."""
@@ -95,6 +119,11 @@ class BoundedProtocol(HttpToolsProtocol):
             "are taken"
         )
 
+    def _is_idle(self) -> bool:
+        """Whether nothing that was asked is unanswered."""
+        answering: RequestResponseCycle | None = self.cycle
+        return self._is_head and (answering is None or answering.response_complete)
+
     def _within(self, seconds: float, otherwise: str) -> None:
         self._stop()
         self._timer = self.loop.call_later(seconds, self._late, otherwise)
@@ -105,7 +134,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _late(self, what: str) -> None:
-        if self._is_head and not self._head_bytes:
+        if self._is_head and not self._field_bytes:
             self.transport.close()
         else:
             self._end(HTTPStatus.REQUEST_TIMEOUT, what)

@@ -1,6 +1,7 @@
 """Connections that take too much: answered and closed, before the application sees anything."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -57,6 +58,8 @@ async def sent(port: int, data: bytes) -> bytes:
 
 
 GOOD = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+KEPT = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+STATUSES = re.compile(rb"HTTP/1.1 (\d{3})")
 
 
 @pytest.mark.parametrize(
@@ -108,11 +111,76 @@ async def test_a_kept_connection_is_not_cut_between_requests() -> None:
     async with served(limits) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for _ in range(3):
-            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            writer.write(KEPT)
             async with asyncio.timeout(SECONDS):
                 assert b"fine" in await reader.readuntil(b"fine")
             await asyncio.sleep(0.3)
         writer.close()
+
+
+async def test_a_body_that_waits_for_its_turn_has_so_long_from_then_on() -> None:
+    """The request before it is answered; then it is told that it is late."""
+    late = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx"
+    async with served(Limits(body_seconds=0.3)) as port:
+        answer = await sent(port, KEPT + late)
+    assert [b"200", b"408"] == STATUSES.findall(answer)
+
+
+async def test_an_empty_line_after_an_answer_holds_no_connection() -> None:
+    """A request has to follow it."""
+    async with served(Limits(header_seconds=0.3)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(KEPT)
+        async with asyncio.timeout(SECONDS):
+            await reader.readuntil(b"fine")
+            writer.write(b"\r\n")
+            assert [b"408"] == STATUSES.findall(await reader.read())
+        writer.close()
+
+
+class Named:
+    """Answers with the names of the headers, once the body is read."""
+
+    def __init__(self) -> None:
+        self.has_begun = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read, and tell."""
+        request = Request(scope, receive, send)
+        async for _ in request.stream():
+            self.has_begun.set()
+        await Response(b",".join(name for name, _ in scope["headers"]))(scope, receive, send)
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"
+
+
+@pytest.mark.parametrize("rest", [b"0\r\n" + b"A: x\r\n" * 500, b"2;" + b"x" * 3000])
+async def test_what_goes_on_around_a_body_is_bounded_as_headers_are(rest: bytes) -> None:
+    """Trailers without end, and what may stand beside the size of a chunk."""
+    named = Named()
+    async with served(Limits(max_header_bytes=2048), named) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(CHUNKED)
+        async with asyncio.timeout(SECONDS):
+            await named.has_begun.wait()
+            writer.write(rest)
+            assert [b"431"] == STATUSES.findall(await reader.read())
+        writer.close()
+
+
+async def test_trailers_are_no_headers() -> None:
+    """The application does not see them."""
+    async with served(Limits(), Named()) as port:
+        answer = await sent(port, CHUNKED + b"0\r\nA: x\r\n\r\n")
+    assert answer.endswith(b"connection,transfer-encoding")
+
+
+async def test_a_body_may_come_in_many_small_chunks() -> None:
+    """What stands around them is more than headers may be."""
+    async with served(Limits(max_header_bytes=1024)) as port:
+        answer = await sent(port, CHUNKED + b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n")
+    assert [b"200"] == STATUSES.findall(answer)
 
 
 @pytest.mark.parametrize(("begun", "status"), [(False, b"503"), (True, b"200")])
