@@ -31,7 +31,7 @@ from orchestrator.fleet.views import (
 )
 from orchestrator.models import Flag, LimitMode, Model, WholeNumber
 
-MAX_ORDER_BYTES = 10_000
+MAX_ORDER_BYTES = 64 * 1024
 
 router = APIRouter(tags=["agents"])
 

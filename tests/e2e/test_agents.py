@@ -199,7 +199,7 @@ async def test_limits_are_set_at_run_time(api: httpx.AsyncClient) -> None:
         ("POST", f"/agents/{NAME}/instances", {"url": "nonsense"}, 422, "url"),
         ("POST", f"/agents/{NAME}/instances", {}, 422, "url"),
         ("POST", f"/agents/{NAME}/instances", {"url": "http://x", "weight": 0}, 422, "weight"),
-        ("POST", f"/agents/{NAME}/drain", {"reason": "x" * 20_000}, 413, "at most 10,000"),
+        ("POST", f"/agents/{NAME}/drain", {"reason": "x" * 80_000}, 413, "at most 65,536"),
         ("DELETE", f"/agents/{NAME}/instances?url=http://x", None, 404, "has no instance"),
         ("DELETE", f"/agents/{NAME}/instances?url=nonsense", None, 422, "url"),
         ("DELETE", f"/agents/{NAME}/instances", None, 422, "instance"),
