@@ -231,3 +231,9 @@ async def scripted(client: Client, *, chunks: bool = True) -> AsyncIterator[Scri
         max_heartbeat_throttle_interval=timedelta(milliseconds=50),
     ):
         yield Script(client, batch_id_of(uuid4()), queue, Tasks(client, RPC_SECONDS))
+
+
+async def states(script: Script, count: int) -> list[str]:
+    """Those of the first items."""
+    page, _ = await script.batches.page(script.batch_id, count)
+    return [item.status.value for item in page]
