@@ -33,7 +33,7 @@ from orchestrator.errors import StartupError
 from orchestrator.live_settings import LiveSettings
 from orchestrator.messaging.ingest import ingest
 from orchestrator.parts import grace_of, in_background, metrics_server, settle, stop_on_signals
-from orchestrator.security.exposure import check_exposure
+from orchestrator.security.exposure import check_exposure, is_local_only
 from orchestrator.telemetry import logging
 from orchestrator.telemetry.logging import get_logger
 from orchestrator.telemetry.tracing import tracing
@@ -103,7 +103,12 @@ async def serve(live: LiveSettings) -> None:
 def server_of(settings: Settings, services: Services, spans: "Spans | None") -> "Server":
     """The server of the application, within the limits on connections and requests."""
     app = DirectRoutes(create_app(services), services)
-    gate = Gate(app, services.authenticator, services.sessions)
+    gate = Gate(
+        app,
+        services.authenticator,
+        services.sessions,
+        is_local_only=is_local_only(settings),
+    )
     return Server(
         uvicorn.Config(
             _traced(answering_at_the_end(gate), spans),

@@ -19,6 +19,7 @@ from api.callers import known, set_caller
 from orchestrator.errors import Forbidden, Unauthenticated
 from orchestrator.security.authenticator import NO_CREDENTIALS, Authenticator
 from orchestrator.security.callers import Caller, Scope
+from orchestrator.security.exposure import is_nobodys
 from orchestrator.security.sessions import COOKIE, Sessions
 from orchestrator.telemetry.logging import audit_logger
 
@@ -63,12 +64,27 @@ def required(method: str, path: str) -> Scope | None:
 
 
 class Gate:
-    """The application behind a gate; everything that operators do is written to the audit log."""
+    """The application behind a gate; everything that operators do is written to the audit log.
 
-    def __init__(self, app: ASGIApp, authenticator: Authenticator, sessions: Sessions) -> None:
+    Args:
+        app: the application.
+        authenticator: knows who sends a request.
+        sessions: those of browsers.
+        is_local_only: nobody is asked who they are, but everybody is on this machine.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        authenticator: Authenticator,
+        sessions: Sessions,
+        *,
+        is_local_only: bool = False,
+    ) -> None:
         self._app = app
         self._authenticator = authenticator
         self._sessions = sessions
+        self._is_local_only = is_local_only
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Let the request in, or refuse it."""
@@ -80,6 +96,8 @@ class Gate:
         request = Request(scope)
         caller: Caller | None = None
         try:
+            if self._is_local_only:
+                _check_host(request)
             caller = await self._caller(request, wanted)
             if caller is not None:
                 _check(caller, wanted, method, path)
@@ -129,6 +147,22 @@ class Gate:
                 )
             return caller
         return await self._authenticator.caller(None)
+
+
+def _check_host(request: Request) -> None:
+    """Whether no other site can have had a browser send it; agents' late answers bear a secret.
+
+    Raises:
+        Forbidden: one can.
+    """
+    host = request.headers.get("host")
+    if host is None or is_nobodys(host) or request.scope["path"].startswith(_LATE_ANSWERS):
+        return
+    raise Forbidden(
+        f"The host '{host[:100]}' may be another site's, and nobody is asked for a key: call the "
+        "API by localhost or an address; or set security.keys_file, or security.allow_anonymous: "
+        "true where something before it asks"
+    )
 
 
 def _is_foreign(request: Request) -> bool:

@@ -1,6 +1,8 @@
 """Whom the API would let in that nobody has asked who they are."""
 
 import ipaddress
+from functools import lru_cache
+from urllib.parse import urlsplit
 
 from orchestrator.config import Settings
 from orchestrator.errors import StartupError
@@ -36,6 +38,25 @@ def check_exposure(settings: Settings, host: str | None = None, what: str = "The
         "(orchestrator keys create --help) and set security.keys_file, or security.jwt; or listen "
         "on 127.0.0.1; or set security.allow_anonymous: true where something before it asks"
     )
+
+
+def is_local_only(settings: Settings) -> bool:
+    """Whether it is this machine alone that keeps others away."""
+    return not (settings.security.asks or settings.security.allow_anonymous)
+
+
+@lru_cache(maxsize=256)
+def is_nobodys(host: str) -> bool:
+    """Whether a request's Host is localhost or an address, which no site can have as its name.
+
+    A site may have its name lead to this machine ("DNS rebinding"). To a browser its pages are the
+    API's own then, and nothing but that name tells them apart.
+    """
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
+        return name.rpartition(".")[2] == "localhost" or bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

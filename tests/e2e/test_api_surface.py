@@ -184,6 +184,15 @@ async def test_other_errors_are_problems_too(
     assert status == response.json()["status_code"]
 
 
+async def test_a_site_whose_name_leads_here_is_refused(api: httpx.AsyncClient) -> None:
+    """Its pages are the API's own to a browser."""
+    headers = {"Host": "evil.example:8000", "Origin": "http://evil.example:8000"}
+    response = await api.post("/orchestrate", json={"pattern": "work"}, headers=headers)
+
+    assert 403 == response.status_code
+    assert "evil.example" in response.json()["detail"]
+
+
 async def test_only_json_is_taken(api: httpx.AsyncClient) -> None:
     """A form is refused with 415 and told what to send."""
     response = await api.post("/orchestrate", data={"pattern": "work"})

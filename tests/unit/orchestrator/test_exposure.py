@@ -11,7 +11,7 @@ from orchestrator.client import NotAllowed
 from orchestrator.config import Settings
 from orchestrator.doctor import State, access
 from orchestrator.errors import StartupError
-from orchestrator.security.exposure import check_exposure
+from orchestrator.security.exposure import check_exposure, is_local_only, is_nobodys
 from tests.support.keys import make
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - not listened on here
@@ -60,6 +60,51 @@ def test_nobody_is_both_asked_and_not(security: dict[str, object]) -> None:
     """So that no leftover opens, or seems to open, what keys close."""
     with pytest.raises(ValidationError, match="leave one of them out"):
         settings("127.0.0.1", allow_anonymous=True, **security)
+
+
+@pytest.mark.parametrize(
+    ("security", "expected"),
+    [({}, True), ({"allow_anonymous": True}, False), ({"jwt": JWT}, False)],
+)
+def test_an_api_that_asks_nobody_relies_on_being_local(
+    security: dict[str, object],
+    expected: bool,  # noqa: FBT001
+) -> None:
+    """Unless something before it asks."""
+    assert expected == is_local_only(settings("127.0.0.1", **security))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.0.0.1:80",
+        "[::1]:80",
+        "10.0.0.7",
+        "LocalHost:80",
+        "localhost.",
+        "a.localhost",
+    ],
+)
+def test_no_site_can_have_these_for_a_name(host: str) -> None:
+    """They lead to this machine, or are found without asking anybody."""
+    assert is_nobodys(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example:80",
+        "localhost.evil.example",
+        "evillocalhost",
+        "127.0.0.1@evil.example",
+        "[",
+        "",
+    ],
+)
+def test_any_other_name_may_be_a_sites(host: str) -> None:
+    """However much it looks like one of this machine's."""
+    assert not is_nobodys(host)
 
 
 @pytest.mark.parametrize(
