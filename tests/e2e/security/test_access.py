@@ -4,20 +4,17 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from api.app import create_app
-from api.dependencies import Services
-from orchestrator.config import Settings
 from orchestrator.security.sessions import COOKIE
+from tests.e2e.security.operations import EVERYBODYS, OPERATIONS, Operation
 from tests.e2e.security.stage import (
     AGENT_SECRET,
     CALLBACK_SECRET,
@@ -41,36 +38,6 @@ COMPLETION_SECRET = "planted-completion-secret-0451-0451"  # noqa: S105
 MARK = "planted-payload-that-is-kept-0451"
 LONG_AGO, FAR_AWAY = 1_000_000_000, 4_000_000_000
 """In seconds since 1970."""
-
-
-class Operation(NamedTuple):
-    """One operation of the description."""
-
-    method: str
-    path: str
-    body: Any
-    scope: str | None
-
-
-def described() -> dict[str, Any]:
-    """The description of an API that asks for keys."""
-    asking = SimpleNamespace(authenticator=SimpleNamespace(asks=True), settings=Settings())
-    return create_app(cast("Services", asking)).openapi()
-
-
-def operations() -> Iterator[Operation]:
-    """All of them, with a good body where one is wanted."""
-    for path, item in described()["paths"].items():
-        for method, operation in item.items():
-            content = operation.get("requestBody", {}).get("content", {})
-            examples = content.get("application/json", {}).get("examples", {})
-            body = next((each["value"] for each in examples.values()), None)
-            yield Operation(method.upper(), path, body, operation.get("x-scope"))
-
-
-OPERATIONS = list(operations())
-EVERYBODYS = {("GET", "/agents/{name}")}
-"""Paths with a name in them that is no tenant's."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
