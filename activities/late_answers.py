@@ -23,6 +23,8 @@ from orchestrator.transports import AgentRequest, Transport
 STILL_WORKING = "StillWorking"
 POLL_SECONDS = 30.0
 """How long one look may take."""
+LAST_LOOK_SECONDS = 1.0
+"""So long before the time is up the last look begins, or sooner than a tenth of what is left."""
 _FORGOTTEN = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 
 
@@ -90,13 +92,18 @@ def _left(wait: AnswerWait) -> float:
 def _again(
     wait: AnswerWait, known: LateProgress, pause: float | None, error: CallError | None = None
 ) -> ApplicationError:
-    """Let the engine come again, after the pause that the agent asked for or the rule's."""
+    """Let the engine come again, after the pause that the agent asked for or the rule's.
+
+    A last look comes before the time is up: a pause beyond it would end the waiting now.
+    """
     activity.heartbeat(known)
     pause = wait.interval if pause is None else pause
+    left = _left(wait)
+    pause = min(pause or 0, left - min(LAST_LOOK_SECONDS, left / 10))
     return ApplicationError(
         words(error) if error else f"Agent '{wait.agent}' is still at work",
         type=type(error).__name__ if error else STILL_WORKING,
-        next_retry_delay=timedelta(seconds=max(0.05, pause or 0)),
+        next_retry_delay=timedelta(seconds=max(0.05, pause)),
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,15 @@ async def test_a_location_is_polled_where_the_rule_says_so(talk: Talk) -> None:
     final = await talk.status(task_id, wait=20)
     assert (final["status"], final["result"]) == ("completed", {"text": "there"})
     assert {each.path for each in looks} == {"/jobs/7"}
+
+
+async def test_an_agent_may_ask_for_a_pause_beyond_the_deadline(talk: Talk) -> None:
+    """The task does not end because of it: there is a last look."""
+    hour = {"Location": "/jobs/9", "Retry-After": "3600"}
+    talk.agent.script(Reply(status=202, headers=hour))
+    final = await talk.status(await talk.submit("polled", timeout=4), wait=30)
+    begun, ended = (datetime.fromisoformat(final[each]) for each in ("created_at", "updated_at"))
+    assert (ended - begun).total_seconds() > 2.5
 
 
 async def test_a_location_on_another_server_is_not_followed(talk: Talk) -> None:
