@@ -117,9 +117,9 @@ def broken(error: httpx.RequestError) -> ClientError:
 
 
 def pause_after(error: ClientError, attempt: int) -> float:
-    """As long as the API says, else twice as long each time, within a half either way."""
+    """As long as the API says, if that is any time; else twice as long each time, jittered."""
     told: float | None = getattr(error, "retry_after", None)
-    if told is not None:
+    if told is not None and told >= FIRST_PAUSE_SECONDS:
         return told
     usual = min(FIRST_PAUSE_SECONDS * 2.0 ** min(attempt, 30), LONGEST_PAUSE_SECONDS)
     return usual * random.uniform(0.5, 1.0)  # noqa: S311 - so that clients do not come all at once

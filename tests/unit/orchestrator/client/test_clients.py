@@ -23,6 +23,7 @@ from orchestrator.client import (
     Unavailable,
     UnexpectedAnswer,
 )
+from orchestrator.client.attempts import pause_after
 from orchestrator.models import TaskRequest, TaskState
 from tests.support.api import Answer, ScriptedApi, batch, problem, scripted, task
 from tests.support.stack import free_port
@@ -99,6 +100,20 @@ def test_a_pause_beyond_the_patience_is_not_begun() -> None:
         mine.submit("p", {})
     assert (1, 503, 30.0) == (len(api.heard), caught.value.status, caught.value.retry_after)
     assert "Agent 'x' is currently unavailable" == str(caught.value)
+
+
+@pytest.mark.parametrize("told", [None, 0.0, 0.01])
+def test_who_is_told_to_come_at_once_comes_less_and_less_often(told: float | None) -> None:
+    """As without a word: an API that answers so does not get all of a client's requests at once."""
+    error = Unavailable(503, "later", told)
+    pauses = [pause_after(error, attempt) for attempt in (0, 2, 100)]
+    for longest, seconds in zip((0.25, 1, 10), pauses, strict=True):
+        assert longest / 2 <= seconds <= longest
+
+
+def test_a_pause_is_as_long_as_the_api_says() -> None:
+    """However often it was tried."""
+    assert {1.0} == {pause_after(Unavailable(503, "later", 1.0), attempt) for attempt in (0, 100)}
 
 
 @pytest.mark.parametrize(
