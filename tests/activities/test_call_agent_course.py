@@ -113,7 +113,7 @@ async def test_a_cancelled_call_closes_the_agents_connection() -> None:
 async def test_a_timed_out_call_closes_the_agents_connection() -> None:
     """As a cancelled one does."""
     async with Agent(Reply(hang=True)) as agent, calling(agent.url) as caller:
-        await caller.failure(call(attempt_timeout=0.1))
+        await caller.failure(call(attempt_timeout=1))
         heard = await agent.called()
         await heard.abandonment()
     assert heard.abandoned.is_set()
