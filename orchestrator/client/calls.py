@@ -118,6 +118,11 @@ def given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in (None, "", (), [])}
 
 
+def selecting(**filters: Any) -> dict[str, Any]:
+    """Those filters that are given; an empty one is, for the API to refuse: it never means all."""
+    return {name: value for name, value in filters.items() if value is not None}
+
+
 def prefer(wait: float | None) -> dict[str, str]:
     """The header that asks the API to wait for the end, whole seconds."""
     return {} if wait is None else {"Prefer": f"wait={math.ceil(wait)}"}

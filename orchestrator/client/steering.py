@@ -16,6 +16,7 @@ from orchestrator.client.calls import (
     parsed,
     path_of,
     query,
+    selecting,
 )
 from orchestrator.client.errors import UnexpectedAnswer
 from orchestrator.client.parts import PAGE, posted
@@ -212,14 +213,14 @@ def resolve_many(
 ) -> Call[BulkStatus]:
     """``redrive`` or ``discard`` all dead letters that the filters select, ``rate`` a second."""
     body = given(
-        rate=rate, reason=reason, by=by, all=everything or None, filter=given(**filters) or None
+        rate=rate, reason=reason, by=by, all=everything or None, filter=selecting(**filters) or None
     )
     return posted(BulkStatus, path_of("dead-letters", action), body, repeatable=False)
 
 
 def count_dead_letters(*, everything: bool = False, **filters: Any) -> Call[BulkMatch]:
     """How many dead letters the filters select now."""
-    body = given(dry_run=True, all=everything or None, filter=given(**filters) or None)
+    body = given(dry_run=True, all=everything or None, filter=selecting(**filters) or None)
     return posted(BulkMatch, "/dead-letters/redrive", body)
 
 

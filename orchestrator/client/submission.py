@@ -19,6 +19,7 @@ from orchestrator.client.calls import (
     path_of,
     prefer,
     query,
+    selecting,
 )
 from orchestrator.client.parts import PAGE, Key, posted, submitted, task_fields
 from orchestrator.models import TaskRequest, TaskState
@@ -206,13 +207,13 @@ def cancel_many(
     **filters: Any,
 ) -> Call[CancellationStatus]:
     """Ask every open task to end that the filters select: agent, pattern, tenant, since, ..."""
-    body = given(reason=reason, by=by, all=everything or None, filter=given(**filters) or None)
+    body = given(reason=reason, by=by, all=everything or None, filter=selecting(**filters) or None)
     return posted(CancellationStatus, "/tasks/cancel", body, repeatable=False)
 
 
 def count_cancellable(*, everything: bool = False, **filters: Any) -> Call[CancellationMatch]:
     """How many open tasks ``cancel_many`` would mean now."""
-    body = given(dry_run=True, all=everything or None, filter=given(**filters) or None)
+    body = given(dry_run=True, all=everything or None, filter=selecting(**filters) or None)
     return posted(CancellationMatch, "/tasks/cancel", body)
 
 

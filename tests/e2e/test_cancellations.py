@@ -165,6 +165,7 @@ async def test_an_order_is_stopped(api: httpx.AsyncClient, stack: Stack) -> None
     [
         ("POST", "/tasks/cancel", None, 422, '{"all": true}'),
         ("POST", "/tasks/cancel", {"filter": {}}, 422, '{"all": true}'),
+        ("POST", "/tasks/cancel", {"tenant": "acme", "pattern": ""}, 422, "pattern"),
         ("POST", "/tasks/cancel", {"all": True, "agent": "a"}, 422, "leave one of them"),
         ("POST", "/tasks/cancel", {"filter": {}, "agent": "a"}, 422, "not in both"),
         ("POST", "/tasks/cancel", {"agnet": "a"}, 422, "agnet"),

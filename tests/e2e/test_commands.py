@@ -70,9 +70,11 @@ async def test_what_is_wrong_has_codes(stack: Stack) -> None:
     wrong = await run(stack, "submit", "wrok")
     missing = await run(stack, "status", "none")
     away = await run(stack, "tasks", "--url", "http://127.0.0.1:1", "--retry-for", "0")
-    assert (2, 3, 5) == (wrong.code, missing.code, away.code)
+    empty = await run(stack, "dead-letters", "discard", "--agent", "a", "--batch", "")
+    assert (2, 3, 5, 2) == (wrong.code, missing.code, away.code, empty.code)
     assert "did you mean 'work'?" in wrong.errors
-    assert [1, 1, 1] == [len(each.errors.splitlines()) for each in (wrong, missing, away)]
+    assert "batch" in empty.errors
+    assert {1} == {len(each.errors.splitlines()) for each in (wrong, missing, away, empty)}
 
 
 async def test_a_failed_task_is_redriven(stack: Stack, agent: Agent) -> None:

@@ -219,6 +219,7 @@ async def test_many_are_counted_first_and_then_redriven_at_the_rate(
         ("POST", "/dead-letters/redrive", None, 422, '{"all": true}'),
         ("POST", "/dead-letters/discard", {}, 422, '{"all": true}'),
         ("POST", "/dead-letters/redrive", {"filter": {}}, 422, '{"all": true}'),
+        ("POST", "/dead-letters/discard", {"agent": "a", "batch": ""}, 422, "batch"),
         ("POST", "/dead-letters/redrive", {"all": True, "agent": "a"}, 422, "leave one of them"),
         ("POST", "/dead-letters/redrive", {"filter": {}, "agent": "a"}, 422, "not in both"),
         ("POST", "/dead-letters/redrive", {"all": True, "rate": 0}, 422, "rate"),

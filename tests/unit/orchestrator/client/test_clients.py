@@ -252,6 +252,28 @@ def test_tasks_are_read_page_by_page() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "order",
+    [
+        lambda mine: mine.resolve_many("discard", agent="a", batch="", tenant=None),
+        lambda mine: mine.count_dead_letters(agent="a", batch=""),
+        lambda mine: mine.cancel_many(agent="a", batch=""),
+        lambda mine: mine.count_cancellable(agent="a", batch=""),
+    ],
+)
+def test_an_empty_filter_is_left_to_the_api_to_refuse(
+    order: Callable[[OrchestratorClient], object],
+) -> None:
+    """Left out it would select more than was meant."""
+    with (
+        scripted(problem(422, "batch: too short")) as api,
+        client(api) as mine,
+        pytest.raises(InvalidRequest, match="batch"),
+    ):
+        order(mine)
+    assert {"agent": "a", "batch": ""} == api.heard[0].json["filter"]
+
+
 def test_an_unhealthy_api_is_an_answer() -> None:
     """No error, and nothing to be sent again."""
     health = {
