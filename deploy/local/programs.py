@@ -91,6 +91,8 @@ def postgresql(topology: Topology, replica: Replica) -> Program:
     assert programs is not None  # noqa: S101 - was looked for before
     told = topology.environment(replica)
     password = topology.directory / "postgresql.password"
+    password.unlink(missing_ok=True)
+    password.touch(0o600)
     password.write_text(told["POSTGRES_PASSWORD"])
     user = "postgres" if os.geteuid() == 0 else None
     if user:
