@@ -20,6 +20,7 @@ from api.callers import CallerDependency, caller_of
 from api.dependencies import Services, ServicesDependency
 from api.errors import status_of
 from api.requests import (
+    POSSIBLE,
     fingerprint,
     idempotency_key,
     json_object,
@@ -64,6 +65,7 @@ AggregateId = Annotated[
         max_length=500,
         description="As POST /aggregate gave it, or the id of a workflow AggregateTasks",
     ),
+    POSSIBLE,
 ]
 
 

@@ -18,7 +18,14 @@ from api.callers import CallerDependency, caller_of, check
 from api.dead_letters import carry_out, object_or_nothing
 from api.dependencies import Services, ServicesDependency
 from api.errors import retry_seconds, status_of
-from api.requests import batch_id_for, idempotency_key, traceparent, validated, wait_seconds
+from api.requests import (
+    POSSIBLE,
+    batch_id_for,
+    idempotency_key,
+    traceparent,
+    validated,
+    wait_seconds,
+)
 from api.tasks import MAX_PAGE, document
 from api.waiting import watched
 from orchestrator.admission import count_refusal
@@ -58,7 +65,9 @@ NDJSON = "application/x-ndjson"
 _LINES_AT_ONCE = 100
 
 BatchId = Annotated[
-    str, Path(min_length=1, max_length=500, description="As POST /orchestrate/batch gave it")
+    str,
+    Path(min_length=1, max_length=500, description="As POST /orchestrate/batch gave it"),
+    POSSIBLE,
 ]
 
 

@@ -11,7 +11,7 @@ from api import cancellation_examples as examples
 from api.callers import CallerDependency, by, caller_of, check, shown
 from api.dead_letters import WHO, object_or_nothing
 from api.dependencies import ServicesDependency
-from api.requests import validated
+from api.requests import POSSIBLE, validated
 from api.tasks import document
 from orchestrator.cancellations import (
     CancellationMatch,
@@ -25,7 +25,9 @@ router = APIRouter(prefix="/tasks", tags=["tasks"])
 log = get_logger(__name__)
 
 OrderId = Annotated[
-    str, Path(min_length=1, max_length=100, description="As POST /tasks/cancel gave it")
+    str,
+    Path(min_length=1, max_length=100, description="As POST /tasks/cancel gave it"),
+    POSSIBLE,
 ]
 
 

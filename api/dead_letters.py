@@ -13,7 +13,7 @@ from starlette.responses import Response
 from api import dead_letter_examples as examples
 from api.callers import CallerDependency, by, caller_of, check, shown
 from api.dependencies import Services, ServicesDependency
-from api.requests import json_object, validated
+from api.requests import POSSIBLE, json_object, validated
 from api.tasks import MAX_PAGE, FilterText, TaskId, document
 from orchestrator.dead_letters import (
     BulkAction,
@@ -40,7 +40,9 @@ WHO = "api"
 """Who wants it, where the request does not say."""
 
 RedriveId = Annotated[
-    str, Path(min_length=1, max_length=100, description="As POST /dead-letters/redrive gave it")
+    str,
+    Path(min_length=1, max_length=100, description="As POST /dead-letters/redrive gave it"),
+    POSSIBLE,
 ]
 
 

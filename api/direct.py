@@ -49,6 +49,6 @@ class DirectRoutes:
         method, path = scope["method"], scope["path"]
         if method == "GET" and path.startswith(_STATUS):
             task_id = path[len(_STATUS) :]
-            if 0 < len(task_id) <= tasks.MAX_ID and "/" not in task_id:
+            if 0 < len(task_id) <= tasks.MAX_ID and "/" not in task_id and "\0" not in task_id:
                 return lambda request: tasks.status(task_id, request, self._services)
         return self._answers.get((method, path))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -26,6 +26,16 @@ MAX_WAIT_SECONDS = 60
 MAX_KEY_CHARACTERS = 255
 _NAMESPACE = uuid.UUID("7c0e8a52-5d0b-5f37-9b52-6f6f4f1f9c11")
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
+
+
+def _possible(given: str) -> str:
+    if "\0" in given:
+        raise HTTPException(HTTPStatus.NOT_FOUND, "An id with a NUL in it is not known")
+    return given
+
+
+POSSIBLE = AfterValidator(_possible)
+"""Of ids in paths: the engine's database, where it is PostgreSQL, cannot even look for a NUL."""
 
 
 async def json_object(request: Request, max_bytes: int) -> dict[str, Any]:

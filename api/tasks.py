@@ -14,7 +14,14 @@ from api import examples, rate_limits
 from api.callers import CallerDependency, caller_of, check, shown
 from api.dependencies import Services, ServicesDependency
 from api.errors import retry_seconds, status_of
-from api.requests import idempotency_key, json_object, traceparent, validated, wait_seconds
+from api.requests import (
+    POSSIBLE,
+    idempotency_key,
+    json_object,
+    traceparent,
+    validated,
+    wait_seconds,
+)
 from api.submission import Wish, planned, submit
 from api.waiting import watched
 from orchestrator.engine.listing import TaskFilter
@@ -43,7 +50,9 @@ EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo
 FilterText = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 TaskId = Annotated[
-    str, Path(min_length=1, max_length=MAX_ID, description="As POST /orchestrate gave it")
+    str,
+    Path(min_length=1, max_length=MAX_ID, description="As POST /orchestrate gave it"),
+    POSSIBLE,
 ]
 
 

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from orchestrator.batches import MAX_ITEMS, Batch, batch_id_of, item_id
-from orchestrator.models import Internal, Model, Seconds, TaskRequest, TaskState
+from orchestrator.models import NO_NUL, Internal, Model, Seconds, TaskRequest, TaskState
 
 AGGREGATE_WORKFLOW = "AggregateTasks"
 JOIN_TASKS = "join_tasks"
@@ -36,7 +36,7 @@ REPORT_BYTES = 1_500_000
 
 _PREFIX = "aggregate/"
 
-TaskId = Annotated[str, Field(min_length=1, max_length=500)]
+TaskId = Annotated[str, Field(min_length=1, max_length=500, pattern=NO_NUL)]
 
 
 def size_of(model: Model) -> int:

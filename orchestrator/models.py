@@ -39,7 +39,9 @@ Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY, strict=True)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS, allow_inf_nan=False, strict=True)]
 # Far beyond any use, and within what the engine and datetime can count.
 Duration = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+NO_NUL = r"^[^\x00]*$"
+"""Of what the engine is to find things by: PostgreSQL, where it may keep them, has no NUL."""
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 # The engine's fairness key holds at most 64 bytes.
 Tenant = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.@:-]+$")]
 

@@ -75,6 +75,7 @@ async def both(method: str, url: str, **options: Any) -> list[httpx.Response]:
         ("GET", "/status/broken", 500),
         ("GET", "/status/known%20one?wait=1", 200),
         ("GET", "/status/a%2Fb", 404),
+        ("GET", "/status/a%00b", 404),
         ("GET", "/status/", 404),
         ("GET", "/status/" + "x" * 501, 422),
         ("HEAD", "/status/known%20one", 405),

@@ -74,6 +74,8 @@ def test_tenants(tenant: str) -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
+        ({"pattern": "up\0load"}, "pattern"),
+        ({"capabilities": ["a\0"]}, "capabilities"),
         ({"priority": 0}, "priority"),
         ({"priority": 6}, "priority"),
         ({"priority": "3"}, "priority"),
