@@ -225,6 +225,8 @@ async def add_instance(name: AgentName, request: Request, services: ServicesDepe
     """
     given = await _given(request, NewInstance)
     order = InstanceChange(agent=name, by=by(caller_of(request), "", WHO), **given.model_dump())
+    # Another API may have added it a moment ago.
+    await services.fleet.refresh()
     before = services.fleet.agents.get(name, AgentRecord()).instances
     known = order.url in {each.url for each in before}
     await services.fleet.order("add_instance", order)
