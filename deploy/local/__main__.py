@@ -1,17 +1,18 @@
 """The command behind `make production-local`."""
 
 import os
-import shutil
 import signal
 import sys
+import time
 from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import click
 
-from deploy.local.programs import missing, temporal_server
-from deploy.local.running import CannotRun, Production
+from deploy.local.process import CannotRun
+from deploy.local.programs import missing, programs, temporal_server
+from deploy.local.running import Production, alone
 from deploy.local.topology import NOT_HERE, Topology
 
 DIRECTORY = Path(".data") / "production"
@@ -58,6 +59,8 @@ def main(network: str, directory: Path, engine: str | None) -> None:
       python -m deploy.local
       python -m deploy.local --network 127.78.0 --directory /tmp/try --engine development
     """
+    if sys.platform != "linux":
+        raise click.ClickException("this needs Linux; elsewhere use docker compose up")
     if lacking := missing():
         raise click.ClickException(f"install first: apt install {' '.join(lacking)}")
     with_postgresql = temporal_server() if engine is None else engine == "postgresql"
@@ -65,17 +68,23 @@ def main(network: str, directory: Path, engine: str | None) -> None:
         raise click.ClickException("PostgreSQL, temporal-server or temporal-sql-tool is missing")
     if not with_postgresql:
         click.echo(_INSTRUCTIONS)
-    without = frozenset() if shutil.which("prometheus") else frozenset({"prometheus"})
     topology = Topology(network, directory.absolute(), os.environ, NOT_HERE)
-    directory.mkdir(parents=True, exist_ok=True)
     for number in _STOP:
         signal.signal(number, stop)
     try:
-        with Production(topology, with_postgresql, without, show) as production:
+        directory.mkdir(parents=True, exist_ok=True)
+        chosen = programs(with_postgresql=with_postgresql)
+        with alone(directory), Production(topology, chosen, click.echo) as production:
             click.echo(f"\nReady: {production.url} (docs: {production.url}/docs). Ctrl-C stops it.")
-            signal.pause()
-    except CannotRun as error:
+            production.keep(_wait)
+    except (CannotRun, OSError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def _wait(seconds: float) -> bool:
+    """Always wait on; a signal ends it."""
+    time.sleep(seconds)
+    return False
 
 
 def stop(*_: object) -> None:
@@ -83,11 +92,6 @@ def stop(*_: object) -> None:
     for number in _STOP:
         signal.signal(number, signal.SIG_IGN)
     sys.exit(0)
-
-
-def show(service: str, addresses: list[str]) -> None:
-    """Tell of a service that is ready."""
-    click.echo(f"{service:20} {', '.join(addresses)}")
 
 
 if __name__ == "__main__":

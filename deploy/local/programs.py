@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from deploy.local.process import CannotRun
 from deploy.local.topology import ROOT, Replica, Topology
 
 BIN = Path(sys.executable).parent
@@ -97,7 +98,10 @@ def postgresql(topology: Topology, replica: Replica) -> Program:
     user = "postgres" if os.geteuid() == 0 else None
     if user:
         _give(user, data.parent, password)
-    initdb = (str(programs / "initdb"), "--pgdata", str(data), "--auth", "scram-sha-256")
+    # Made aside, so that one that is broken off in the middle is made anew.
+    new = data.with_name("new")
+    shutil.rmtree(new, ignore_errors=True)
+    initdb = (str(programs / "initdb"), "--pgdata", str(new), "--auth", "scram-sha-256")
     options = ("--username", told["POSTGRES_USER"], "--pwfile", str(password), "--no-instructions")
     settings = (
         f"listen_addresses={replica.address}",
@@ -105,7 +109,15 @@ def postgresql(topology: Topology, replica: Replica) -> Program:
         "log_min_messages=warning",
     )
     # Compose's network is private; here it is this machine.
-    opened = ("sh", "-c", f"echo 'host all all 127.0.0.0/8 scram-sha-256' >> {data}/pg_hba.conf")
+    line = "host all all 127.0.0.0/8 scram-sha-256"
+    opened = (
+        "sh",
+        "-c",
+        'echo "$0" >> "$1/pg_hba.conf" && mv "$1" "$2"',
+        line,
+        str(new),
+        str(data),
+    )
     command = (str(programs / "postgres"), "-D", str(data))
     return Program(
         (*command, *(part for each in settings for part in ("-c", each))),
@@ -119,7 +131,13 @@ def postgresql(topology: Topology, replica: Replica) -> Program:
 
 def _give(user: str, *paths: Path) -> None:
     """Let the user have them."""
-    entry = pwd.getpwnam(user)
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise CannotRun(
+            f"PostgreSQL does not run as root, and there is no user {user}: run this as another "
+            "user, or with --engine development"
+        ) from None
     for path in paths:
         os.chown(path, entry.pw_uid, entry.pw_gid)
 
@@ -213,6 +231,9 @@ def rabbitmq(topology: Topology, replica: Replica) -> Program:
             "RABBITMQ_CONFIG_FILE": f"{here}/rabbitmq",
             "RABBITMQ_CONF_ENV_FILE": f"{here}/rabbitmq-env.conf",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none",
+            # So the script gives way to the broker, which then ends with us.
+            "RABBITMQ_ALLOW_INPUT": "true",
+            "RABBITMQ_SERVER_START_ARGS": "-noinput",
         },
     )
 
@@ -306,7 +327,18 @@ PROGRAMS: dict[str, Callable[[Topology, Replica], Program]] = {
     "proxy": proxy,
     "prometheus": prometheus,
 }
-"""The services that this machine can run, in the order in which they are started.
+"""The services that a machine can run.
 
 Not Temporal's Web UI, Grafana and Jaeger: no package has them.
 """
+
+
+def programs(*, with_postgresql: bool) -> dict[str, Callable[[Topology, Replica], Program]]:
+    """Those that this machine can run; the engine with its database, or the development server."""
+    chosen = dict(PROGRAMS)
+    if not with_postgresql:
+        del chosen["postgresql"], chosen["temporal-schema"]
+        chosen["temporal"] = development_server
+    if not shutil.which("prometheus"):
+        del chosen["prometheus"]
+    return chosen

@@ -1,49 +1,76 @@
-"""The services as processes: started in order, waited for, stopped in the opposite order."""
+"""The services as processes: started in order, kept running, stopped in the opposite order."""
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from deploy.local.programs import BIN, PROGRAMS, Program, development_server
+from deploy.local.process import CannotRun, Process
+from deploy.local.programs import BIN, Program
 from deploy.local.topology import Replica, Topology
 
 START_SECONDS = 240.0
-STOP_SECONDS = 80.0
 POLL_SECONDS = 0.1
+REVIVE_SECONDS = 1.0
 _OTHERS = ("ORCHESTRATOR_", "TEMPORAL_", "OTEL_", "RABBITMQ_")
 """Variables of the shell that reach no service, as they would not reach a container."""
 
+_STOP = {"postgresql": signal.SIGINT, "proxy": signal.SIGUSR1}
+"""Where it is not SIGTERM, at which PostgreSQL waits for its clients and HAProxy drops them."""
 
-class CannotRun(Exception):
-    """A service cannot be started, or does not become ready; where its log is."""
+Programs = Mapping[str, Callable[[Topology, Replica], Program]]
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A process that is to become ready."""
+
+    program: Program
+    process: Process
+    deadline: float
+
+    def ready(self) -> bool:
+        """Whether it is.
+
+        Raises:
+            CannotRun: it has ended, or takes too long.
+        """
+        name, log, code = self.process.name, self.process.log, self.process.code
+        if code is not None and (code or not self.program.ends):
+            raise CannotRun(f"{name} has ended with {code}: see {log}")
+        if code == 0 if self.program.ends else _is_ready(self.program):
+            return True
+        if time.monotonic() > self.deadline:
+            raise CannotRun(f"{name} is not ready after {START_SECONDS:g} s: see {log}")
+        return False
 
 
 @dataclass
 class Production:
     """The running topology; a context manager.
 
+    Use it in one thread, which has to live as long: the processes end with it.
+
     Args:
         topology: what is to run.
-        with_postgresql: whether the engine is the server that keeps its data there.
-        without: services that are left out.
-        told: hears of each service that is ready.
+        programs: the services that run here, and how.
+        told: hears of each service that is ready, or has ended.
     """
 
     topology: Topology
-    with_postgresql: bool
-    without: frozenset[str] = frozenset()
-    told: Callable[[str, list[str]], None] = lambda _, __: None
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    programs: Programs
+    told: Callable[[str], None] = lambda _: None
+    processes: dict[str, Process] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         try:
@@ -61,137 +88,119 @@ class Production:
         """The API, through the proxy."""
         return f"http://{self.topology.address('proxy')}:8000"
 
-    @property
-    def engine(self) -> str:
-        """The engine's address."""
-        return f"{self.topology.address('temporal')}:7233"
-
-    def programs(self) -> Mapping[str, Callable[[Topology, Replica], Program]]:
-        """The services that are run here, in order."""
-        chosen = {name: make for name, make in PROGRAMS.items() if name not in self.without}
-        if not self.with_postgresql:
-            del chosen["postgresql"], chosen["temporal-schema"]
-            chosen["temporal"] = development_server
-        return chosen
-
     def start(self) -> None:
-        """Start each service after those before it are ready.
+        """Start each service once those that it needs are ready.
 
         Raises:
             CannotRun: one cannot.
         """
-        for name, make in self.programs().items():
-            begun = [(each, make(self.topology, each)) for each in self.topology.replicas[name]]
-            for replica, program in begun:
-                _refuse_taken(program.place)
-                self.launch(replica, program)
-            for replica, program in begun:
-                self._wait_for(replica, program)
-            self.told(name, [replica.address for replica, _ in begun])
+        waiting, starting = dict(self.programs), dict[str, list[_Started]]()
+        while waiting or starting:
+            unready = waiting.keys() | starting.keys()
+            for name in [each for each in waiting if not self.topology.needs(each) & unready]:
+                starting[name] = self._begin(name, waiting.pop(name))
+            for name, started in list(starting.items()):
+                started[:] = [each for each in started if not each.ready()]
+                if not started:
+                    del starting[name]
+                    places = (each.address for each in self.topology.replicas[name])
+                    self.told(f"{name:20} {', '.join(places)}")
+            time.sleep(POLL_SECONDS)
 
-    def launch(self, replica: Replica, program: Program) -> None:
-        """Start one process."""
-        environment = self.environment(replica, program)
-        with self.log(replica).open("ab") as log:
-            for command in program.before:
-                done = self._run(command, environment, log, program.user).wait()
-                if done:
-                    raise CannotRun(f"{command[0]} has failed: see {self.log(replica)}")
-            if program.beside:
-                beside = self._run(program.beside, environment, log, program.user)
-                self.processes[f"{replica.name}, beside"] = beside
-            process = self._run(program.command, environment, log, program.user)
+    def _begin(self, name: str, make: Callable[[Topology, Replica], Program]) -> list[_Started]:
+        deadline = time.monotonic() + START_SECONDS
+        started = []
+        for replica in self.topology.replicas[name]:
+            program = make(self.topology, replica)
+            _refuse_taken(program.place)
+            started.append(_Started(program, self._launch(replica, program), deadline))
+        return started
+
+    def _launch(self, replica: Replica, program: Program) -> Process:
+        for command in program.before:
+            self._process(replica.name, command, replica, program).run()
+        if program.beside:
+            name = f"{replica.name}, beside"
+            self.processes[name] = self._process(name, program.beside, replica, program)
+            self.processes[name].start()
+        process = self._process(replica.name, program.command, replica, program)
         self.processes[replica.name] = process
+        process.start()
+        return process
 
-    def restart(self, replica: Replica) -> None:
-        """Start a process again that has ended, and wait until it is ready."""
-        program = self.programs()[replica.service](self.topology, replica)
-        self.launch(replica, program)
-        self._wait_for(replica, program)
+    def _process(
+        self, name: str, command: tuple[str, ...], replica: Replica, program: Program
+    ) -> Process:
+        logs = self.topology.directory / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        return Process(
+            name,
+            command,
+            self.environment(replica, program),
+            self.topology.directory,
+            logs / f"{replica.name}.log",
+            program.user,
+            program.ends,
+        )
 
     def environment(self, replica: Replica, program: Program) -> dict[str, str]:
-        """What a process is told, and how it finds programs."""
+        """What a process is told, by its image and over it by its service; it finds programs."""
         own = {k: v for k, v in os.environ.items() if not k.startswith(_OTHERS)}
         path = {"PATH": f"{BIN}:{own.get('PATH', '')}"}
-        return own | path | self.topology.environment(replica) | dict(program.environment)
+        return own | path | dict(program.environment) | self.topology.environment(replica)
 
-    def log(self, replica: Replica) -> Path:
-        """Where a process's output goes."""
-        folder = self.topology.directory / "logs"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{replica.name}.log"
+    def revive(self) -> None:
+        """Start again what has ended, as Compose does (``restart: unless-stopped``).
 
-    def _run(
-        self,
-        command: tuple[str, ...],
-        environment: Mapping[str, str],
-        log: IO[bytes],
-        user: str | None,
-    ) -> subprocess.Popen[bytes]:
-        try:
-            return subprocess.Popen(  # noqa: S603 - commands of our own
-                command,
-                cwd=self.topology.directory,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                user=user,
-                group=user,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise CannotRun(f"{command[0]} cannot be started: {error.strerror}") from None
+        Raises:
+            CannotRun: it cannot be started.
+        """
+        for process in self.processes.values():
+            if process.code is not None and not process.ends:
+                self.told(f"{process.name} has ended with {process.code}, and is started again")
+                process.start()
 
-    def _wait_for(self, replica: Replica, program: Program) -> None:
-        process, log = self.processes[replica.name], self.log(replica)
-        end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end:
-            code = process.poll()
-            if program.ends and code == 0:
-                del self.processes[replica.name]
-                return
-            if code is not None:
-                raise CannotRun(f"{replica.name} has ended with {code}: see {log}")
-            if not program.ends and _is_ready(program):
-                return
-            time.sleep(POLL_SECONDS)
-        raise CannotRun(f"{replica.name} is not ready after {START_SECONDS:g} s: see {log}")
-
-    def kill(self, name: str) -> None:
-        """End a process as a crash would."""
-        self._signal(self.processes[name], signal.SIGKILL)
-        self.processes.pop(name).wait()
+    def keep(self, until: Callable[[float], bool]) -> None:
+        """Revive what ends, until what waits so many seconds says that it is enough."""
+        while not until(REVIVE_SECONDS):
+            self.revive()
 
     def stop(self) -> None:
         """Stop all, the last that was started first; what others use stops after them."""
-        for _, group in groupby(reversed(list(self.processes.items())), _stopped_with):
-            processes = dict(group)
-            for name, process in processes.items():
-                # PostgreSQL waits for its clients at SIGTERM.
-                fast = signal.SIGINT if name.startswith("postgresql") else signal.SIGTERM
-                self._signal(process, fast)
-            for process in processes.values():
-                self._end(process)
+        for _, group in groupby(reversed(self.processes.values()), _stopped_with):
+            processes = list(group)
+            for process in processes:
+                service = process.name.rpartition("-")[0]
+                process.send(_STOP.get(service, signal.SIGTERM))
+            for process in processes:
+                process.end()
         self.processes.clear()
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
+
+def _stopped_with(process: Process) -> str:
+    """A common key of what is stopped together: APIs, workers and proxy end what is under way."""
+    name = process.name
+    return "orchestrator" if name.startswith(("api", "worker", "proxy")) else name
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Hold a folder, so that no other run writes to the same data.
+
+    Raises:
+        CannotRun: another does.
+    """
+    with (directory / "lock").open("w") as lock:
         try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._signal(process, signal.SIGKILL)
-            process.wait()
-
-    def _signal(self, process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-        """To all of its session: RabbitMQ's program is a shell script."""
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotRun(f"another one runs in {directory}: stop it, or {_BESIDE}") from None
+        yield
 
 
-def _stopped_with(item: tuple[str, object]) -> str:
-    """A common key of what is stopped together: all APIs and workers, whose calls may take long."""
-    name, _ = item
-    return "orchestrator" if name.startswith(("api", "worker")) else name
+_BESIDE = (
+    "run this one beside it: python -m deploy.local --network 127.78.0 --directory .data/another"
+)
 
 
 def _refuse_taken(place: str) -> None:
@@ -200,8 +209,7 @@ def _refuse_taken(place: str) -> None:
         port = place.rpartition(":")[2]
         raise CannotRun(
             f"{place} is taken: this runs already, or a program listens at port {port} of every "
-            "address (find it: ss -ltnp). To run beside another: "
-            "python -m deploy.local --network 127.78.0 --directory .data/another"
+            f"address (find it: ss -ltnp). Stop that, or {_BESIDE}"
         )
 
 

@@ -48,12 +48,14 @@ class Topology:
         directory: for data, logs, and files that are rendered.
         environ: for the variables that the file leaves open.
         changes: variables of services that differ from the file's; None takes one away.
+        elsewhere: the addresses of services that another topology runs.
     """
 
     network: str
     directory: Path
     environ: Mapping[str, str]
     changes: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.services: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())["services"]
@@ -69,7 +71,7 @@ class Topology:
 
     def address(self, service: str) -> str:
         """Of a service's first process."""
-        return self.replicas[service][0].address
+        return self.elsewhere.get(service) or self.replicas[service][0].address
 
     def environment(self, replica: Replica) -> dict[str, str]:
         """What the process is told, as Compose would tell it."""
@@ -116,7 +118,6 @@ class Topology:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def needs(self, service: str) -> dict[str, str]:
-        """What has to be there before, and how: healthy, or completed."""
-        wanted = self.services[service].get("depends_on", {})
-        return {name: how["condition"] for name, how in wanted.items()}
+    def needs(self, service: str) -> set[str]:
+        """The services that have to be ready before."""
+        return set(self.services[service].get("depends_on", {}))
