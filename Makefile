@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PEERS := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run production-local test test-ui screenshots format lock chaos histories release-histories rolling bench bench-scale clean
+.PHONY: help install install-dev run production-local test test-production test-ui screenshots format lock chaos histories release-histories rolling bench bench-scale clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ test: install-dev  ## format check, lint, types, import layers, all tests, cover
 	$(BIN)/coverage run -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+test-production: install-dev  ## the end-to-end tests against the topology of production-local (docs/docker.md)
+	$(BIN)/python -m pytest tests/e2e --topology production --timeout 600
 
 test-ui: install-dev  ## the dashboard in headless Chromium (part of `make test` too)
 	$(BIN)/python -m pytest tests/ui

@@ -4,9 +4,10 @@ import asyncio
 from typing import Any
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.agents import Agent
+from tests.support.metrics import metrics_of
+from tests.support.stack import Stack
 
 WAIT = {"Prefer": "wait=30"}
 MAX_QUEUE = 30
@@ -77,13 +78,11 @@ def assert_problem(response: httpx.Response, status: int, detail: str) -> None:
     assert int(response.headers["retry-after"]) >= 1
 
 
-async def refusals(api: httpx.AsyncClient, agent: str) -> dict[str, float]:
+async def refusals(stack: Stack, agent: str) -> dict[str, float]:
     """How often submissions for the agent were refused, by reason."""
-    metrics = await api.get("/metrics", headers={"Accept": "text/plain"})
-    return {
-        sample.labels["reason"]: sample.value
-        for family in text_string_to_metric_families(metrics.text)
-        for sample in family.samples
-        if sample.name == "orchestrator_admission_refusals_total"
-        and sample.labels["agent"] == agent
-    }
+    found: dict[str, float] = {}
+    for (name, labels), value in (await metrics_of(stack)).samples.items():
+        told = dict(labels)
+        if name == "orchestrator_admission_refusals_total" and told["agent"] == agent:
+            found[told["reason"]] = value
+    return found

@@ -1,13 +1,26 @@
 """One running product for the tests of a module, with an agent that does as it is told."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import httpx
 import pytest
 import pytest_asyncio
 
 from tests.support.agents import Agent
-from tests.support.stack import Stack, agent_config, running
+from tests.support.stack import Stack, agent_config, running, usual
+from tests.support.topology import ProductionStack, shared
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _topology(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What `running` starts, as ``--topology`` says."""
+    if request.config.getoption("topology") == "run":
+        yield
+        return
+    with shared() as infrastructure:
+        usual[0] = partial(ProductionStack, infrastructure)
+        yield
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

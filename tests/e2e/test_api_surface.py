@@ -94,22 +94,24 @@ async def test_metrics_are_json_unless_prometheus_asks(
     numbers = await eventually(counted)
     text = await api.get("/metrics", headers={"Accept": "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"})
     async with httpx.AsyncClient() as client:
-        port = await client.get(f"http://127.0.0.1:{stack.metrics_port}/metrics")
-        worker = await client.get(f"http://127.0.0.1:{stack.metrics_port + 1}/metrics")
+        answers = [(await client.get(url)).text for url in stack.metrics_urls]
+    apis, workers = answers[: len(stack.apis)], answers[len(stack.apis) :]
 
     assert {f"priority_{level}" for level in range(1, 6)} == set(numbers["queue_sizes"])
     assert {"test_agent"} == set(numbers["agents_status"])
     assert numbers["total_tasks"] >= numbers["completed_tasks"]
-    for answer in (text.text, port.text):
+    requests = 0.0
+    for answer in (text.text, *apis):
         samples = {
             sample.name: sample.value
             for family in text_string_to_metric_families(answer)
             for sample in family.samples
         }
         assert numbers["active_tasks"] == samples["orchestrator_active_tasks"]
-        assert samples["orchestrator_requests_total"] >= 1
+        requests += samples.get("orchestrator_requests_total", 0)
         assert samples["orchestrator_agent_health"] in {0.0, 1.0}
-    assert "orchestrator_agent_calls_total" in worker.text
+    assert requests >= 1
+    assert "orchestrator_agent_calls_total" in "".join(workers)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +162,11 @@ async def test_a_wrong_request_is_told_what_is_wrong(
     [
         ("GET", "/status/never-heard-of-it", 404),
         ("GET", "/status/%00", 404),
+        ("POST", "/tasks/%00/cancel", 404),
+        ("GET", "/batches/%00", 404),
+        ("GET", "/aggregate/%00", 404),
+        ("GET", "/dead-letters/%00", 404),
+        ("GET", "/dead-letters/redrives/%00", 404),
         ("POST", "/tasks/never-heard-of-it/cancel", 404),
         ("GET", "/nowhere", 404),
         ("DELETE", "/orchestrate", 405),

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import os
 import signal
 import uuid
 from collections import Counter
@@ -53,20 +52,23 @@ async def stack(agent: Agent, tmp_path_factory: pytest.TempPathFactory) -> Async
 
 async def connected(stack: Stack) -> Client:
     """A client of the engine, as soon as it is there."""
-    return await client_of(Temporal(address=stack.engine, connect_timeout=60))
+    return await client_of(
+        Temporal(address=stack.engine, namespace=stack.namespace, connect_timeout=60)
+    )
 
 
 async def begin(stack: Stack, count: int) -> Handle:
-    """Start a batch by the engine's client, once a worker takes the agent's calls."""
+    """Start a batch by the engine's client, once every worker takes the agent's calls."""
     client = await connected(stack)
 
-    async def worker() -> int | None:
+    async def workers() -> list[int] | None:
         try:
-            return stack.pid_of("worker")
+            return stack.pids_of("worker")
         except LookupError:
             return None
 
-    await polls(client, await eventually(worker, END_SECONDS, "worker"))
+    for pid in await eventually(workers, END_SECONDS, "workers"):
+        await polls(client, pid)
     tasks = [{"pattern": "work", "payload": {"n": n}} for n in range(count)]
     return await client.start_workflow(
         BATCH_WORKFLOW,
@@ -158,7 +160,7 @@ async def test_a_worker_that_is_stopped_politely_repeats_nothing(
     """What is in flight ends; the next worker does the rest."""
     handle = await begin(stack, 1000)
     await called(agent, handle, 1000, 300)
-    os.kill(stack.pid_of("worker"), signal.SIGTERM)
+    stack.send("worker", signal.SIGTERM)
     tally = await ended(handle)
     found = await told(handle)
     assert BatchTally(total=1000, completed=1000) == tally
@@ -167,7 +169,7 @@ async def test_a_worker_that_is_stopped_politely_repeats_nothing(
 
 
 async def test_two_workers_share_a_batch(agent: Agent, stack: Stack) -> None:
-    """Each item is called by one of them."""
+    """Each item is called by one of them, and several take part."""
     async with stack.joined("worker", free_port()) as second:
         await polls(await connected(stack), second.pid)
         handle = await begin(stack, ITEMS)
@@ -178,7 +180,8 @@ async def test_two_workers_share_a_batch(agent: Agent, stack: Stack) -> None:
         for event in history.events
         if event.HasField("activity_task_started_event_attributes")
     }
-    assert (BatchTally(total=ITEMS, completed=ITEMS), 2) == (tally, len(who))
+    assert BatchTally(total=ITEMS, completed=ITEMS) == tally
+    assert len(who) >= 2
     assert {1} == set(calls_of(agent, handle, ITEMS))
 
 

@@ -199,13 +199,14 @@ async def test_a_dry_run_starts_nothing(api: httpx.AsyncClient) -> None:
     assert (202, False) == (after.status_code, "idempotency-replayed" in after.headers)
 
 
-async def test_an_unavailable_agent_refuses_the_batch(api: httpx.AsyncClient) -> None:
+async def test_an_unavailable_agent_refuses_the_batch(api: httpx.AsyncClient, stack: Stack) -> None:
     """As it refuses a task; the dry run says so; and one that was accepted is not taken back."""
     key = {"Idempotency-Key": str(uuid.uuid4())}
     items = [task(0), task(1, "away")]
     accepted = await post(api, items, headers=key)
     await end_of(api, accepted.json()["batch_id"])
     assert (await api.post("/agents/away/trip", json={"reason": "a test"})).is_success
+    await stack.agreed()
 
     refused = await post(api, items)
     rehearsed = await post(api, items, params={"dry_run": "true"})

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -102,13 +101,12 @@ async def test_a_frozen_engine_is_told_in_time(tmp_path: Path) -> None:
     """By 503 within the API's own deadline, and to all of a group alike; then it goes on."""
     async with product(tmp_path, temporal={"rpc_timeout": 1}) as (stack, agent, api):
         await submit(api, [task(0)])
-        engine = stack.pid_of("engine")
-        os.kill(engine, signal.SIGSTOP)
+        stack.send("engine", signal.SIGSTOP)
         try:
             async with asyncio.timeout(20):
                 answers = await submit(api, map(task, range(20)))
         finally:
-            os.kill(engine, signal.SIGCONT)
+            stack.send("engine", signal.SIGCONT)
         assert {503} == {each.status_code for each in answers}
 
         async def accepts() -> bool:
@@ -137,8 +135,11 @@ async def test_a_rate_limit_is_taken_once(tmp_path: Path) -> None:
 
 async def test_the_queue_is_bounded(tmp_path: Path) -> None:
     """A coalesced task counts until it has ended."""
-    async with product(tmp_path, priority_queue={"max_queue_size": 20}) as (_, agent, api):
-        answers = await submit(api, [task(n, hang=True) for n in range(40)])
+    size = 20
+    async with product(tmp_path, priority_queue={"max_queue_size": size}) as (stack, agent, api):
+        # Each of several APIs lets in as many, before it hears of the others'.
+        most = size * len(stack.apis)
+        answers = await submit(api, [task(n, hang=True) for n in range(most + size)])
         codes = [each.status_code for each in answers]
         refused = next(each for each in answers if each.status_code == 503)
         agent.release()
@@ -152,7 +153,8 @@ async def test_the_queue_is_bounded(tmp_path: Path) -> None:
 
         await eventually(accepts, what="room in the queue")
 
-    assert (20, 20) == (codes.count(202), codes.count(503))
+    assert size <= codes.count(202) <= most
+    assert len(codes) == codes.count(202) + codes.count(503)
     assert "Queue is full" == refused.json()["detail"]
 
 

@@ -1,7 +1,6 @@
 """Parts that are killed or frozen: nothing that was accepted is lost, nothing is doubled."""
 
 import asyncio
-import os
 import signal
 import time
 import uuid
@@ -13,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.agents import Agent, Call, Reply
-from tests.support.stack import Stack, agent_config, eventually, running
+from tests.support.stack import agent_config, eventually, running
 
 pytestmark = pytest.mark.e2e
 
@@ -31,11 +30,16 @@ async def submit_many(api: httpx.AsyncClient, count: int) -> list[str]:
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> str:
+        body = {"pattern": ("work", "fast")[number % 2], "payload": {"number": number}}
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+
+        async def accepted() -> str | None:
+            response = await api.post("/orchestrate", json=body, headers=key)
+            assert response.status_code in {202, 503}, response.text
+            return str(response.json()["task_id"]) if response.status_code == 202 else None
+
         async with turn:
-            body = {"pattern": ("work", "fast")[number % 2], "payload": {"number": number}}
-            response = await api.post("/orchestrate", json=body)
-            assert 202 == response.status_code, response.text
-            return str(response.json()["task_id"])
+            return str(await eventually(accepted, 120))
 
     return list(await asyncio.gather(*map(one, range(count))))
 
@@ -52,6 +56,8 @@ async def ends_of(api: httpx.AsyncClient, ids: list[str]) -> dict[str, dict[str,
                 except httpx.TransportError:
                     return None
             assert response.status_code in {200, 503}, response.text
+            if response.status_code == 503:
+                return None
             status = response.json()
             return status if status.get("status") in {"completed", "failed", "cancelled"} else None
 
@@ -88,7 +94,7 @@ async def test_no_task_is_lost_when_worker_and_engine_are_killed(tmp_path: Path)
         assert {"completed": TASKS} == Counter(end["status"] for end in ends.values())
         assert ends == again
         assert set(ids) <= {call.headers.get("Idempotency-Key") for call in agent.calls}
-        assert 2 == stack.said().count('"part_restarted"')
+        assert stack.restarts() >= 2
 
 
 async def test_no_task_is_lost_when_the_api_is_killed(tmp_path: Path) -> None:
@@ -142,14 +148,14 @@ async def test_status_works_while_every_worker_is_down(tmp_path: Path) -> None:
     """The engine's record needs no worker; the reason for waiting is said."""
     async with Agent() as agent, running(tmp_path, config(agent)) as stack:
         async with stack.client() as api:
-            os.kill(stack.pid_of("worker"), signal.SIGSTOP)
+            stack.send("worker", signal.SIGSTOP)
             try:
                 task_id = (
                     await api.post("/orchestrate", json={"pattern": "work", "payload": {}})
                 ).json()["task_id"]
                 status = (await api.get(f"/status/{task_id}")).json()
             finally:
-                os.kill(stack.pid_of("worker"), signal.SIGCONT)
+                stack.send("worker", signal.SIGCONT)
             ends = await ends_of(api, [task_id])
 
         assert status["status"] in {"queued", "running"}
@@ -163,7 +169,7 @@ async def test_a_frozen_engine_is_503_within_the_deadline(tmp_path: Path) -> Non
             known = (await submit_many(api, 1))[0]
             key = {"Idempotency-Key": str(uuid.uuid4())}
             body = {"pattern": "work", "payload": {}}
-            os.kill(stack.pid_of("engine"), signal.SIGSTOP)
+            stack.send("engine", signal.SIGSTOP)
             try:
                 began = time.monotonic()
                 frozen = await asyncio.gather(
@@ -173,7 +179,7 @@ async def test_a_frozen_engine_is_503_within_the_deadline(tmp_path: Path) -> Non
                 )
                 seconds = time.monotonic() - began
             finally:
-                os.kill(stack.pid_of("engine"), signal.SIGCONT)
+                stack.send("engine", signal.SIGCONT)
 
             async def accepted() -> Any:
                 response = await api.post("/orchestrate", json=body, headers=key)
@@ -198,11 +204,11 @@ async def test_waiting_for_a_task_in_vain_still_names_it(tmp_path: Path) -> None
     ):
         waiting = asyncio.create_task(submit_and_wait(api, 2))
         await eventually(lambda: _working(agent))
-        os.kill(stack.pid_of("engine"), signal.SIGSTOP)
+        stack.send("engine", signal.SIGSTOP)
         try:
             answer = await waiting
         finally:
-            os.kill(stack.pid_of("engine"), signal.SIGCONT)
+            stack.send("engine", signal.SIGCONT)
 
     assert 202 == answer.status_code
     assert answer.json()["task_id"] in answer.headers["Location"]
@@ -242,7 +248,7 @@ async def test_a_worker_stopped_politely_finishes_its_calls(tmp_path: Path) -> N
             ).json()["task_id"]
 
             await called(agent, task_id)
-            os.kill(stack.pid_of("worker"), signal.SIGTERM)
+            stack.send("worker", signal.SIGTERM)
             ends = await ends_of(api, [task_id])
 
         assert ("completed", 1) == (ends[task_id]["status"], ends[task_id]["attempts"])
@@ -255,7 +261,7 @@ async def test_a_polite_restart_under_load_makes_each_call_once(tmp_path: Path) 
         async with stack.client() as api:
             submissions = asyncio.create_task(submit_many(api, 150))
             await eventually(lambda: _at_least(agent, 30))
-            os.kill(stack.pid_of("worker"), signal.SIGTERM)
+            stack.send("worker", signal.SIGTERM)
             ends = await ends_of(api, await submissions)
 
         assert {"completed": 150} == Counter(end["status"] for end in ends.values())
@@ -279,7 +285,7 @@ async def test_a_call_that_outlasts_the_grace_goes_to_the_next_worker_at_once(
         async with running(tmp_path, settings) as stack, stack.client() as api:
             task_id = (await submit_many(api, 1))[0]
             await called(agent, task_id)
-            os.kill(stack.pid_of("worker"), signal.SIGTERM)
+            stack.send("worker", signal.SIGTERM)
             began = time.monotonic()
             ends = await ends_of(api, [task_id])
             seconds = time.monotonic() - began
@@ -291,16 +297,15 @@ async def test_a_call_that_outlasts_the_grace_goes_to_the_next_worker_at_once(
 async def test_the_engine_keeps_its_tasks_over_a_restart_of_everything(tmp_path: Path) -> None:
     """Stop politely, start again on the same data: old results are there, and open tasks go on."""
     async with Agent(Reply(status=503, headers={"Retry-After": "3"}), Reply()) as agent:
-        stack = Stack(tmp_path, config(agent))
-        await stack.start()
-        async with stack.client() as api:
-            task_id = (await submit_many(api, 1))[0]
-            await called(agent, task_id)
-        assert 0 == await stack.stop()
-        await stack.start()
-        async with stack.client() as api:
-            ends = await ends_of(api, [task_id])
-        assert 0 == await stack.stop(signal.SIGTERM)
+        async with running(tmp_path, config(agent)) as stack:
+            async with stack.client() as api:
+                task_id = (await submit_many(api, 1))[0]
+                await called(agent, task_id)
+            assert 0 == await stack.stop()
+            await stack.start()
+            async with stack.client() as api:
+                ends = await ends_of(api, [task_id])
+            assert 0 == await stack.stop(signal.SIGTERM)
 
         assert ("completed", 2) == (ends[task_id]["status"], ends[task_id]["attempts"])
         assert "" == stack.complained()

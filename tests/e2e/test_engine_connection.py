@@ -18,7 +18,11 @@ from tests.support.engine import development_server
 from tests.support.stack import BIN, Stack, agent_config, eventually, free_port
 from tests.support.tls import LOCAL, Authority, TlsProxy, server_context, tls_proxy
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.own_topology("it has an engine of its own"),
+]
 
 SECONDS = 90.0
 PROFILE = """

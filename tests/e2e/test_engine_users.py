@@ -157,7 +157,7 @@ async def test_the_web_ui_tells_a_tasks_story(
         "/orchestrate", json={"pattern": "work", "payload": {}}, headers={"Prefer": "wait=20"}
     )
     task_id = answer.json()["task_id"]
-    address = f"http://127.0.0.1:{stack.ui_port}/namespaces/default/workflows"
+    address = f"{stack.web_ui}/namespaces/default/workflows"
     query = f'?query=OrchestratorAgent%3D"test_agent"+AND+WorkflowId%3D"{task_id}"'
 
     def look() -> tuple[bool, bool]:

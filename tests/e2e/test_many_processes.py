@@ -28,7 +28,9 @@ async def doubled(stack: Stack) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.
         port = free_port()
         await exits.enter_async_context(stack.joined("api", port))
         await exits.enter_async_context(stack.joined("worker", free_port()))
-        first = await exits.enter_async_context(stack.client())
+        first = await exits.enter_async_context(
+            httpx.AsyncClient(base_url=stack.apis[0], timeout=70)
+        )
         second = await exits.enter_async_context(
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=70)
         )

@@ -132,7 +132,7 @@ async def test_nothing_that_a_task_carries_is_to_be_found(
         return SECRET in (await api.get(f"/dead-letters/{bad['task_id']}")).text
 
     await eventually(buried, what="the dead letter")
-    assert [] == holders_of(SECRET, stack.directory)
+    assert [] == holders_of(SECRET, stack.directory) + holders_of(SECRET, stack.engine_folder)
     [key] = stack.config["payloads"]["encryption"]["keys"]
     assert ["config.yaml"] == holders_of(key.removeprefix("k1:"), stack.directory)
 
@@ -155,7 +155,7 @@ async def test_a_batchs_items_are_hidden_and_may_be_large(
     await eventually(done, PATIENCE, "the batch's end")
     results = [await api.get(f"/status/{item_id(batch, at)}") for at in range(2)]
     assert texts == [each.json()["result"]["text"] for each in results]
-    assert [] == holders_of(SECRET, stack.data_dir)
+    assert [] == holders_of(SECRET, stack.engine_folder)
 
 
 async def test_the_command_line_reads_by_the_codec_server(
@@ -177,7 +177,7 @@ async def test_the_command_line_reads_by_the_codec_server(
         assert {"token": SECRET} == (await ended(api, by_hand))["result"]
     assert SECRET in _told(decoded)
     assert SECRET not in _told(await stack.temporal(*shown))
-    assert [] == holders_of(SECRET, stack.data_dir)
+    assert [] == holders_of(SECRET, stack.engine_folder)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ async def test_the_storage_is_cleaned_by_a_command(stack: Stack, api: httpx.Asyn
     """What is new stays; a forgotten workflow's old payload goes."""
     await ended(api, await submitted(api, {"text": "x" * 300_000}))
     root = stack.data_dir / "payloads"
-    old = root / "default" / "forgotten" / "20200101" / hashlib.sha256(b"").hexdigest()
+    old = root / stack.namespace / "forgotten" / "20200101" / hashlib.sha256(b"").hexdigest()
     old.parent.mkdir(parents=True)
     old.write_bytes(b"x")
     process = await asyncio.create_subprocess_exec(
@@ -264,7 +264,7 @@ async def test_keys_are_turned_on_and_changed_under_running_tasks(
     async with running(tmp_path / "stack", given) as stack:
         tasks = {"clear-text": await _held(stack, agent, "clear-text")}
         # This is how a text is found that is not hidden.
-        assert holders_of("clear-text", stack.data_dir)
+        assert holders_of("clear-text", stack.engine_folder)
         for keys, name in (([first], "under-first"), ([second, first], "under-second")):
             await stack.stop()
             section = given["payloads"] | {"encryption": {"keys": keys}}
@@ -274,7 +274,7 @@ async def test_keys_are_turned_on_and_changed_under_running_tasks(
                 for known, task_id in tasks.items():
                     assert {"text": known} == (await ended(client, task_id))["result"]
             tasks[name] = await _held(stack, agent, name)
-            assert [] == holders_of(name, stack.data_dir)
+            assert [] == holders_of(name, stack.engine_folder)
 
 
 async def _held(stack: Stack, agent: Agent, text: str) -> str:

@@ -5,6 +5,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import aio_pika
@@ -13,15 +14,18 @@ import pytest
 import pytest_asyncio
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
+from tests.support.agents import Agent
 from tests.support.metrics import Metrics
 from tests.support.production import ProductionLocal, production_local
 from tests.support.rabbit import send
-from tests.support.stack import eventually
+from tests.support.stack import Stack, agent_config, eventually, running
+from tests.support.topology import ProductionStack, Shared
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(600),
+    pytest.mark.own_topology("it starts its own"),
 ]
 
 PATTERN, AGENT = "check_content_quality", "content_quality_agent"
@@ -47,9 +51,23 @@ async def api(production: ProductionLocal) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def task(**payload: Any) -> dict[str, Any]:
-    """A task for a sample agent."""
-    return {"pattern": PATTERN, "payload": PAYLOAD | payload}
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def laid_over(
+    production: ProductionLocal, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Stack, Agent]]:
+    """APIs and workers of tests beside the topology's engine and broker, and their agent."""
+    shared = Shared({name: production.addresses(name)[0] for name in ("temporal", "rabbitmq")})
+    product = partial(ProductionStack, shared)
+    async with (
+        Agent() as agent,
+        running(tmp_path_factory.mktemp("stack"), agent_config(agent.url), product) as stack,
+    ):
+        yield stack, agent
+
+
+def task(pattern: str = PATTERN, **payload: Any) -> dict[str, Any]:
+    """A task, for a sample agent if nothing else is said."""
+    return {"pattern": pattern, "payload": PAYLOAD | payload}
 
 
 async def hand_in(api: httpx.AsyncClient, path: str, body: Any) -> dict[str, Any]:
@@ -84,9 +102,11 @@ async def end_of(api: httpx.AsyncClient, path: str) -> dict[str, Any]:
     return dict(await eventually(ended, PATIENCE_SECONDS, f"end of {path}"))
 
 
-async def carried_out(api: httpx.AsyncClient, **payload: Any) -> dict[str, Any]:
+async def carried_out(
+    api: httpx.AsyncClient, pattern: str = PATTERN, **payload: Any
+) -> dict[str, Any]:
     """The status of a task once it has ended."""
-    accepted = await hand_in(api, "/orchestrate", task(**payload))
+    accepted = await hand_in(api, "/orchestrate", task(pattern, **payload))
     return await end_of(api, f"/status/{accepted['task_id']}")
 
 
@@ -195,6 +215,49 @@ async def test_both_of_two_work_and_either_may_be_killed(
     for service in ("api", "worker"):
         await production.kill(service, production.addresses(service)[0])
     await round_completes(api)
+
+    async def both_are_back() -> bool:
+        with suppress(httpx.TransportError):
+            return all([await ready(production, each) for each in ("api", "worker")])
+        return False
+
+    await eventually(both_are_back, PATIENCE_SECONDS, "what was killed, started again")
+    assert "worker-1 has ended with -9, and is started again" in production.said()
+
+
+async def ready(production: ProductionLocal, service: str) -> bool:
+    """Whether each process of the service is."""
+    async with httpx.AsyncClient(timeout=20) as client:
+        urls = [f"http://{each}:9090/ready" for each in production.addresses(service)]
+        return all([(await client.get(url)).is_success for url in urls])
+
+
+async def test_end_to_end_tests_run_against_it(laid_over: tuple[Stack, Agent]) -> None:
+    """As by `make test-production`: a test's configuration holds, and what is killed comes back."""
+    stack, agent = laid_over
+    async with stack.client() as api:
+        before = await carried_out(api, "work")
+        await stack.kill("worker")
+        after = await carried_out(api, "work")
+
+    assert {"completed"} == {before["status"], after["status"]}
+    assert agent.calls_of(before["task_id"])
+    assert agent.calls_of(after["task_id"])
+    assert 2 == stack.restarts()
+
+
+async def test_one_api_knows_what_another_has_just_been_told(
+    laid_over: tuple[Stack, Agent],
+) -> None:
+    """The first adds an instance, the second finds it there."""
+    stack, agent = laid_over
+    codes = []
+    for url in stack.apis:
+        async with httpx.AsyncClient(base_url=url, timeout=70) as api:
+            body = {"url": f"{agent.url}/second"}
+            codes.append((await api.post("/agents/test_agent/instances", json=body)).status_code)
+
+    assert [201, 200] == codes
 
 
 async def test_a_second_one_says_what_it_meets(production: ProductionLocal) -> None:

@@ -13,7 +13,7 @@ from orchestrator.messaging.events import Event, EventType, News
 from orchestrator.messaging.rabbit_publisher import RabbitPublisher
 from tests.support.rabbit import RabbitServer, rabbit_server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.own_topology("no product runs")]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from orchestrator.messaging.rabbit import RabbitIngest, declare_queues
 from tests.support.rabbit import RabbitServer, rabbit_server, send
 from tests.support.stack import eventually
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.own_topology("no product runs")]
 
 LIMIT = 5
 """More often than that no message is handed out."""

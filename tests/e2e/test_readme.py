@@ -35,7 +35,7 @@ async def shipped(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
 
 async def shell(command: str, stack: Stack) -> tuple[int, str]:
     """Run a command of the README against the product on its own ports."""
-    command = command.replace("localhost:8000", f"127.0.0.1:{stack.port}")
+    command = command.replace("localhost:8000", stack.url.removeprefix("http://"))
     process = await asyncio.create_subprocess_shell(
         command.replace(".venv/bin/", f"{BIN}/"),
         cwd=ROOT,

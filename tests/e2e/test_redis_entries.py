@@ -14,7 +14,7 @@ from orchestrator.messaging.redis_streams import RedisIngest
 from tests.support.redis import RedisServer, redis_server
 from tests.support.stack import eventually
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.own_topology("no product runs")]
 
 QUEUE, DEAD = "orchestrator.tasks", "orchestrator.tasks.dead"
 

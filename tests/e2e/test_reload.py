@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
-import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -58,11 +56,10 @@ def replace(stack: Stack, text: str) -> None:
 
 async def reload(stack: Stack, config: dict[str, Any]) -> None:
     """Change the file, ask for it, and wait until API and worker have taken it over."""
-    assert stack.process is not None
     before = len(said(stack, "config_reloaded"))
     replace(stack, json.dumps(config))
-    os.kill(stack.process.pid, signal.SIGHUP)
-    await heard(stack, "config_reloaded", before + 2)
+    stack.hang_up()
+    await heard(stack, "config_reloaded", before + stack.parts)
 
 
 async def heard(stack: Stack, event: str, times: int) -> None:
@@ -136,7 +133,7 @@ async def test_a_changed_file_is_taken_over_without_a_signal(stack: Stack) -> No
     before = len(said(stack, "config_reloaded"))
     config = {**stack.config, "limits": {"max_batch_bytes": 4096 + before}}
     replace(stack, json.dumps(config))
-    await heard(stack, "config_reloaded", before + 2)
+    await heard(stack, "config_reloaded", before + stack.parts)
     lines = said(stack, "config_reloaded")[before:]
     assert all("limits.max_batch_bytes" in each["changed"] for each in lines)
     assert 1 == len({each["version"] for each in lines})
@@ -148,7 +145,7 @@ async def test_a_wrong_file_is_refused(stack: Stack, api: httpx.AsyncClient) -> 
     before = (await api.get("/health")).json()["config_version"]
     told = len(said(stack, "config_refused"))
     replace(stack, '{"agents": {"test_agent": {"instances": [{"url": "nowhere"}]}}}')
-    await heard(stack, "config_refused", told + 2)
+    await heard(stack, "config_refused", told + stack.parts)
     problems = {each["problem"] for each in said(stack, "config_refused")[told:]}
     assert 1 == len(problems)
     assert "config.yaml:1: agents.test_agent.instances[0].url: found" in problems.pop()

@@ -7,7 +7,11 @@ import pytest
 from bench.rolling import answer, doubled, roll
 from tests.support.agents import Agent
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(400),
+    pytest.mark.own_topology("it starts its own"),
+]
 
 RATE = 5.0
 

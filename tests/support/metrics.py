@@ -21,7 +21,7 @@ Sample = tuple[str, frozenset[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class Metrics:
-    """The samples of some texts, added up."""
+    """The samples of some texts, taken together."""
 
     samples: Mapping[Sample, float]
     types: Mapping[str, str]
@@ -29,7 +29,7 @@ class Metrics:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Metrics":
-        """Parse the texts; the same sample of several is added."""
+        """Parse the texts; counts are added, of a gauge of several the largest is taken."""
         samples: defaultdict[Sample, float] = defaultdict(float)
         types = {}
         for text in texts:
@@ -37,7 +37,11 @@ class Metrics:
                 suffix = "_total" if family.type == "counter" else ""
                 types[family.name + suffix] = family.type
                 for each in family.samples:
-                    samples[each.name, frozenset(each.labels.items())] += each.value
+                    sample = each.name, frozenset(each.labels.items())
+                    if family.type == "gauge":
+                        samples[sample] = max(samples.get(sample, each.value), each.value)
+                    else:
+                        samples[sample] += each.value
         return cls(samples, types)
 
     def value(self, name: str, **labels: str) -> float:
@@ -57,14 +61,11 @@ class Metrics:
 async def texts_of(stack: Stack) -> list[str]:
     """What the ports of API and worker say."""
     async with httpx.AsyncClient(timeout=20) as client:
-        return [
-            (await client.get(f"http://127.0.0.1:{port}/metrics")).raise_for_status().text
-            for port in (stack.metrics_port, stack.metrics_port + 1)
-        ]
+        return [(await client.get(url)).raise_for_status().text for url in stack.metrics_urls]
 
 
 async def metrics_of(stack: Stack) -> Metrics:
-    """The same, added up over both processes."""
+    """The same, of all processes."""
     return Metrics.of(await texts_of(stack))
 
 

@@ -27,8 +27,16 @@ def holders_of(planted: str, directory: Path) -> list[str]:
     return [
         str(path.relative_to(directory))
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and planted.encode() in path.read_bytes()
+        if path.is_file() and planted.encode() in _content(path)
     ]
+
+
+def _content(path: Path) -> bytes:
+    """Nothing of a file that has gone meanwhile."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 @contextmanager

@@ -127,10 +127,10 @@ async def production_local() -> AsyncIterator[ProductionLocal]:
             pytest.fail(reason)
         pytest.skip(reason)
     # Not pytest's folder, which PostgreSQL's own user could not enter.
-    with tempfile.TemporaryDirectory(prefix="production-", dir=_temporary()) as name:
+    with tempfile.TemporaryDirectory(prefix="production-", dir=temporary()) as name:
         directory = Path(name)
         directory.chmod(0o755)  # noqa: ASYNC240 - once, before anything runs
-        here = ProductionLocal(_network(), directory)
+        here = ProductionLocal(network(), directory)
         try:
             await here.start()
             yield here
@@ -153,11 +153,11 @@ def _environment(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
 
 
-def _temporary() -> Path:
+def temporary() -> Path:
     """As /proc tells it."""
     return Path(tempfile.gettempdir()).resolve()
 
 
-def _network() -> str:
+def network() -> str:
     """Addresses that only chance would give to another one."""
     return f"127.{100 + secrets.randbelow(150)}.{secrets.randbelow(256)}"

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,37 @@ class Stack:
         """The engine's address."""
         return f"127.0.0.1:{self.engine_port}"
 
+    @property
+    def namespace(self) -> str:
+        """The engine's namespace."""
+        return "default"
+
+    @property
+    def engine_folder(self) -> Path:
+        """Where the engine keeps what it knows."""
+        return self.data_dir
+
+    @property
+    def apis(self) -> list[str]:
+        """Each API by itself."""
+        return [self.url]
+
+    @property
+    def web_ui(self) -> str:
+        """The engine's Web UI."""
+        return f"http://127.0.0.1:{self.ui_port}"
+
+    @property
+    def metrics_urls(self) -> list[str]:
+        """Where API and worker tell their metrics."""
+        ports = (self.metrics_port, self.metrics_port + 1)
+        return [f"http://127.0.0.1:{port}/metrics" for port in ports]
+
+    @property
+    def parts(self) -> int:
+        """The processes that have the configuration: API and worker."""
+        return 2
+
     def variables(self) -> dict[str, str]:
         """The environment of the product."""
         clean = {
@@ -175,6 +207,19 @@ class Stack:
         async with asyncio.timeout(STOP_SECONDS):
             return await self.process.wait()
 
+    async def end(self) -> None:
+        """Stop it, unless it has been; nothing of it may stay."""
+        if self.process is None or self.process.returncode is not None:
+            return
+        left = children(self.process.pid)
+        try:
+            await self.stop()
+        finally:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    if command_line(pid):
+                        os.kill(pid, signal.SIGKILL)
+
     def said(self) -> str:
         """What it wrote to stdout."""
         return self.output.read_text() if self.output.exists() else ""
@@ -182,6 +227,10 @@ class Stack:
     def complained(self) -> str:
         """What it wrote to stderr."""
         return self.errors.read_text() if self.errors.exists() else ""
+
+    def restarts(self) -> int:
+        """How often a part was started again."""
+        return self.said().count('"part_restarted"')
 
     def pid_of(self, part: str) -> int:
         """The process of a part: engine, worker, api or agents."""
@@ -197,13 +246,49 @@ class Stack:
                 return pid
         raise LookupError(part)
 
+    def pids_of(self, part: str) -> list[int]:
+        """The processes of a part; there is one of each."""
+        return [self.pid_of(part)]
+
+    async def everywhere(
+        self, condition: Callable[[httpx.AsyncClient], Awaitable[Any]], what: str = "condition"
+    ) -> None:
+        """Wait until the condition is true of each API; what one learns the others hear later."""
+        for url in self.apis:
+            async with httpx.AsyncClient(base_url=url, timeout=70) as api:
+                await eventually(partial(condition, api), what=f"{what} at {url}")
+
+    async def agreed(self) -> None:
+        """Wait until every API knows what any knows of the agents."""
+        seen = 0
+
+        async def knows(api: httpx.AsyncClient) -> bool:
+            nonlocal seen
+            version = int((await api.get("/agents")).json()["fleet"]["version"])
+            seen = max(seen, version)
+            return version == seen
+
+        for _ in range(2):
+            await self.everywhere(knows, "the newest state of the agents")
+
+    def send(self, part: str, number: signal.Signals) -> None:
+        """Signal a part."""
+        for pid in self.pids_of(part):
+            os.kill(pid, number)
+
+    def hang_up(self) -> None:
+        """Have it read its configuration again."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+
     async def kill(self, part: str) -> None:
         """End a part as a crash would, and wait until it is gone."""
-        pid = self.pid_of(part)
-        os.kill(pid, signal.SIGKILL)
+        pids = self.pids_of(part)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
 
         async def gone() -> bool:
-            return not command_line(pid)
+            return not any(map(command_line, pids))
 
         await eventually(gone, what=f"end of {part}")
 
@@ -216,7 +301,7 @@ class Stack:
         process = await asyncio.create_subprocess_exec(
             str(BIN / "temporal"),
             *arguments,
-            *("--address", self.engine),
+            *("--address", self.engine, "--namespace", self.namespace),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -226,24 +311,25 @@ class Stack:
         return output.decode()
 
 
+usual: list[Callable[..., Stack]] = [Stack]
+"""What `running` starts; ``pytest --topology production`` puts another in its place."""
+
+
 @contextlib.asynccontextmanager
-async def running(directory: Path, config: dict[str, Any], **options: Any) -> AsyncIterator[Stack]:
+async def running(
+    directory: Path,
+    config: dict[str, Any],
+    product: Callable[..., Stack] | None = None,
+    **options: Any,
+) -> AsyncIterator[Stack]:
     """A started stack, which is stopped and checked for left-overs at the end."""
     directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - once, before anything runs
-    stack = Stack(directory, config, **options)
+    stack = (product or usual[0])(directory, config, **options)
     try:
         await stack.start()
         yield stack
     finally:
-        if stack.process is not None and stack.process.returncode is None:
-            left = children(stack.process.pid)
-            try:
-                await stack.stop()
-            finally:
-                for pid in left:
-                    with contextlib.suppress(ProcessLookupError):
-                        if command_line(pid):
-                            os.kill(pid, signal.SIGKILL)
+        await stack.end()
 
 
 def agent_config(url: str, **rules: Any) -> dict[str, Any]:

@@ -275,25 +275,25 @@ async def test_submissions_a_minute_are_bounded(clients: Clients) -> None:
     )
 
 
-async def test_running_and_daily_tasks_are_bounded(clients: Clients) -> None:
+async def test_running_and_daily_tasks_are_bounded(clients: Clients, stack: Stack) -> None:
     """Singly or in a batch; what has ended makes room among those that run, not in the day."""
-    slow = {"pattern": "small", "payload": {"reply": {"delay": 3}}}
-    first = await clients.small.post("/orchestrate", json=slow)
-    batch = await clients.small.post("/orchestrate/batch", json=[slow, slow])
-    second = await clients.small.post("/orchestrate/batch", json=[slow])
-    third = await clients.small.post("/orchestrate", json=slow)
+    slow, url = {"pattern": "small", "payload": {"reply": {"delay": 3}}}, stack.apis[0]
+    first = await clients.small.post(f"{url}/orchestrate", json=slow)
+    batch = await clients.small.post(f"{url}/orchestrate/batch", json=[slow, slow])
+    second = await clients.small.post(f"{url}/orchestrate/batch", json=[slow])
+    third = await clients.small.post(f"{url}/orchestrate", json=slow)
     assert [202, 429, 202, 429] == [each.status_code for each in (first, batch, second, third)]
     assert "running" == third.json()["quota"]
 
     async def again() -> bool:
         answer = await clients.small.post(
-            "/orchestrate", json=task(), headers={"Prefer": "wait=20"}
+            f"{url}/orchestrate", json=task(), headers={"Prefer": "wait=20"}
         )
         return answer.status_code == 200
 
     for _ in range(3):
         assert await eventually(again)
-    last = await clients.small.post("/orchestrate", json=task())
+    last = await clients.small.post(f"{url}/orchestrate", json=task())
     assert (429, "daily") == (last.status_code, last.json()["quota"])
 
 
