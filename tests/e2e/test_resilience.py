@@ -1,6 +1,7 @@
 """Agents fail, tasks do not: breakers, parking, fallbacks, dead letters, by the running product."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -52,11 +53,18 @@ async def submitted(api: httpx.AsyncClient, count: int, **fields: Any) -> list[s
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def one(number: int) -> str:
-        async with turn:
-            body = {"pattern": "work", "payload": {"number": number}, **fields}
-            response = await api.post("/orchestrate", json=body)
+        body = {"pattern": "work", "payload": {"number": number}, **fields}
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+
+        async def accepted() -> str | None:
+            response = await api.post("/orchestrate", json=body, headers=key)
+            if response.status_code == 503 and "engine" in response.json()["detail"]:
+                return None
             assert 202 == response.status_code, response.text
             return str(response.json()["task_id"])
+
+        async with turn:
+            return str(await eventually(accepted, 120))
 
     return list(await asyncio.gather(*map(one, range(count))))
 
@@ -82,16 +90,16 @@ def down(_: Call) -> Reply:
     return Reply(reset=True)
 
 
-async def shut(stack: Stack, api: httpx.AsyncClient) -> None:
+async def shut(stack: Stack) -> None:
     """Wait until the agent is refused at admission, which needs every breaker open."""
 
-    async def refused() -> bool:
+    async def refused(api: httpx.AsyncClient) -> bool:
         response = await api.post(
             "/orchestrate?dry_run=true", json={"pattern": "work", "payload": {}}
         )
         return bool(response.json()["admission"]["status_code"] == 503)
 
-    await eventually(refused, 30, f"open breakers; {stack.said()[-2000:]}")
+    await stack.everywhere(refused, f"open breakers; {stack.said()[-2000:]}")
 
 
 async def test_a_broken_instance_gets_trials_only_and_no_task_fails(tmp_path: Path) -> None:
@@ -122,7 +130,7 @@ async def test_an_outage_of_all_instances_costs_no_task(tmp_path: Path) -> None:
             ids = await submitted(api, 200)
             for agent in both:
                 agent.behave(down)
-            await shut(stack, api)
+            await shut(stack)
             refused = await api.post("/orchestrate", json={"pattern": "work", "payload": {}})
             waiting = (await api.get(f"/status/{ids[-1]}")).json()
             loop = asyncio.get_running_loop()
