@@ -126,18 +126,17 @@ async def test_an_operator_terminates_a_task(
 
 async def test_a_paused_call_says_so(stack: Stack, agent: Agent, api: httpx.AsyncClient) -> None:
     """An operator's pause of the activity is what the task is blocked by."""
-    agent.script(Reply(status=503, headers={"Retry-After": "2"}), Reply())
+    agent.script(Reply(status=503, headers={"Retry-After": "6"}), Reply())
     answer = await api.post("/orchestrate", json={"pattern": "work", "payload": {}})
     task_id = answer.json()["task_id"]
     await eventually(lambda: _seen(agent, task_id))
 
-    await stack.temporal(
-        *("activity", "pause", "--workflow-id", task_id, "--activity-id", "1"),
-    )
+    described = ("workflow", "describe", "--workflow-id", task_id, "--output", "json")
+    [pending] = json.loads(await stack.temporal(*described))["pendingActivities"]
+    call = ("--workflow-id", task_id, "--activity-id", pending["activityId"])
+    await stack.temporal("activity", "pause", *call)
     paused = (await api.get(f"/status/{task_id}")).json()
-    await stack.temporal(
-        *("activity", "unpause", "--workflow-id", task_id, "--activity-id", "1"),
-    )
+    await stack.temporal("activity", "unpause", *call)
     status = (await api.get(f"/status/{task_id}", headers={"Prefer": "wait=30"})).json()
 
     assert "paused" == paused["blocked_by"]
@@ -186,6 +185,7 @@ def framed_text(driver: webdriver.Chrome) -> str:
     return "\n".join(texts)
 
 
+@pytest.mark.own_topology("only the embedded engine is told of builds at the start")
 async def test_the_engine_has_nothing_to_add_to_a_tasks_search_attributes(
     stack: Stack, api: httpx.AsyncClient
 ) -> None:
