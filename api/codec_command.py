@@ -16,7 +16,7 @@ from orchestrator.engine.payloads import converter_of
 from orchestrator.errors import StartupError
 from orchestrator.parts import grace_of, stop_on_signals
 from orchestrator.security.authenticator import Authenticator
-from orchestrator.security.exposure import check_exposure
+from orchestrator.security.exposure import check_exposure, is_local_only
 from orchestrator.telemetry import logging
 from orchestrator.telemetry.logging import get_logger
 
@@ -67,7 +67,10 @@ async def serve(settings: Settings, host: str, port: int) -> None:
         )
     check_exposure(settings, host, "The codec server")
     codec = CodecServer(
-        converter_of(settings), settings.temporal.namespace, Authenticator(settings)
+        converter_of(settings),
+        settings.temporal.namespace,
+        Authenticator(settings),
+        is_local_only=is_local_only(settings),
     )
     stop = stop_on_signals(grace_of(settings))
     with listen(host, port, "The codec server") as listener:

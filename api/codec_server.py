@@ -27,6 +27,7 @@ from orchestrator.endpoints import origin
 from orchestrator.errors import Forbidden, PayloadUnreadable
 from orchestrator.security.authenticator import Authenticator
 from orchestrator.security.callers import Scope
+from orchestrator.security.exposure import check_host
 from orchestrator.telemetry.logging import audit_logger
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -45,15 +46,22 @@ class CodecServer:
         converter: as the clients of the engine have it.
         namespace: the only one whose payloads are read.
         authenticator: knows who asks.
+        is_local_only: nobody is asked who they are, but everybody is on this machine.
     """
 
     def __init__(
-        self, converter: DataConverter, namespace: str, authenticator: Authenticator
+        self,
+        converter: DataConverter,
+        namespace: str,
+        authenticator: Authenticator,
+        *,
+        is_local_only: bool = False,
     ) -> None:
         self._converter = converter
         self._codec = converter.payload_codec
         self._namespace = namespace
         self._authenticator = authenticator
+        self._is_local_only = is_local_only
 
     async def encode(self, request: Request) -> Response:
         """Encrypt what somebody is about to send to the engine by hand."""
@@ -89,6 +97,8 @@ class CodecServer:
         Raises:
             Unauthenticated, Forbidden: they may not.
         """
+        if self._is_local_only:
+            check_host(request.headers.get("host"), "The codec server")
         kind, _, credential = request.headers.get("authorization", "").partition(" ")
         shown = credential.strip() if kind.lower() == "bearer" else ""
         caller = await self._authenticator.caller(shown or None)

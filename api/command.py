@@ -159,6 +159,10 @@ class Server(uvicorn.Server):
         closing = [(b"connection", b"close")]
         self.config.encoded_headers += closing
         self.server_state.default_headers = self.server_state.default_headers + closing
+        for connection in self.server_state.connections:
+            # Requests that have begun took their headers then.
+            if isinstance(connection, BoundedProtocol):
+                connection.keep_alive_no_more()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

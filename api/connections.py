@@ -33,6 +33,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._field_bytes = 0
         """What came since the last of a body: of a head, of trailers, or around chunks."""
         self._is_head = True
+        self._has_begun = False
         self._refusal: tuple[int, str] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -69,6 +70,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins: its head has so long."""
         super().on_message_begin()
+        self._has_begun = True
         if self._timer is None:
             self._within(self.limits.header_seconds, _LATE_HEAD)
 
@@ -76,11 +78,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Its head is there, and its body has so long, while somebody reads it."""
         limits, head = self.limits, self.headers
         size = len(self.url) + sum(len(n) + len(v) + _SEPARATORS for n, v in head)
-        self._is_head, self._field_bytes = False, 0
         self._stop()
         if size > limits.max_header_bytes or len(head) > limits.max_headers:
             self._refusal = self._too_large()
             raise ValueError(self._refusal[1])
+        self._is_head, self._field_bytes = False, 0
         super().on_headers_complete()
         if not self.pipeline:
             self._within(limits.body_seconds, _LATE_BODY)
@@ -98,7 +100,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is there."""
         self._stop()
-        self._is_head, self._field_bytes = True, 0
+        self._is_head, self._field_bytes, self._has_begun = True, 0, False
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -107,6 +109,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if has_waited and not self.pipeline and self.cycle.more_body:
             self._within(self.limits.body_seconds, _LATE_BODY)
+
+    def keep_alive_no_more(self) -> None:
+        """End the connection with the last answer of what has been asked on it."""
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be parsed."""
@@ -134,20 +141,26 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _late(self, what: str) -> None:
-        if self._is_head and not self._field_bytes:
+        if not self._has_begun:
             self.transport.close()
         else:
             self._end(HTTPStatus.REQUEST_TIMEOUT, what)
 
     def _end(self, status: int, detail: str) -> None:
-        """Answer, unless an answer has begun, and close."""
+        """Answer, where that is not taken for another request's answer, and close."""
         self._stop()
         if self.transport.is_closing():
             return
-        answering: RequestResponseCycle | None = self.cycle
-        if answering is None or not answering.response_started or answering.response_complete:
+        if self._may_answer():
             self.transport.write(_written(status, detail))
         self.transport.close()
+
+    def _may_answer(self) -> bool:
+        """Whether it is the turn of what is being read, and no answer to it has begun."""
+        if self._is_head:
+            return self._is_idle()
+        answering: RequestResponseCycle | None = self.cycle
+        return not (self.pipeline or answering is None or answering.response_started)
 
 
 def answering_at_the_end(app: ASGIApp) -> ASGIApp:

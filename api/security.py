@@ -19,7 +19,7 @@ from api.callers import known, set_caller
 from orchestrator.errors import Forbidden, Unauthenticated
 from orchestrator.security.authenticator import NO_CREDENTIALS, Authenticator
 from orchestrator.security.callers import Caller, Scope
-from orchestrator.security.exposure import is_nobodys
+from orchestrator.security.exposure import check_host
 from orchestrator.security.sessions import COOKIE, Sessions
 from orchestrator.telemetry.logging import audit_logger
 
@@ -150,19 +150,9 @@ class Gate:
 
 
 def _check_host(request: Request) -> None:
-    """Whether no other site can have had a browser send it; agents' late answers bear a secret.
-
-    Raises:
-        Forbidden: one can.
-    """
-    host = request.headers.get("host")
-    if host is None or is_nobodys(host) or request.scope["path"].startswith(_LATE_ANSWERS):
-        return
-    raise Forbidden(
-        f"The host '{host[:100]}' may be another site's, and nobody is asked for a key: call the "
-        "API by localhost or an address; or set security.keys_file, or security.allow_anonymous: "
-        "true where something before it asks"
-    )
+    """As exposure.check_host; but agents' late answers bear a secret."""
+    if not request.scope["path"].startswith(_LATE_ANSWERS):
+        check_host(request.headers.get("host"))
 
 
 def _is_foreign(request: Request) -> bool:

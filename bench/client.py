@@ -12,7 +12,10 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 class Client:
     """One connection; one request at a time."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._host = host
         self._reader = reader
         self._writer = writer
 
@@ -20,14 +23,14 @@ class Client:
     async def connect(cls, url: str) -> Self:
         """Connect to http://host:port."""
         parts = urlsplit(url)
-        return cls(*await asyncio.open_connection(parts.hostname, parts.port))
+        return cls(parts.netloc, *await asyncio.open_connection(parts.hostname, parts.port))
 
     async def request(self, method: str, path: str, body: Any = None, headers: str = "") -> Any:
         """Send a request, with further header lines if need be, and return the JSON answer."""
         data = b"" if body is None else json.dumps(body).encode()
         head = (
-            f"{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
-            f"{headers}Content-Length: {len(data)}\r\n\r\n"
+            f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n"
+            f"Content-Type: application/json\r\n{headers}Content-Length: {len(data)}\r\n\r\n"
         )
         self._writer.write(head.encode() + data)
         answer = await self._reader.readuntil(b"\r\n\r\n")

@@ -174,13 +174,25 @@ def _tried(name: str, objects: Objects) -> Check:
     """Write, read and remove an object."""
     key = f"{_PROBE}/{secrets.token_hex(8)}"
     objects.put(key, _PROBE.encode())
-    objects.get(key)
+    try:
+        told = objects.get(key)
+    finally:
+        kept = _kept(objects, key)
+    if told != _PROBE.encode():
+        return _fail(name, f"{objects.place} gives back what was not put there", "replace it")
+    if kept:
+        advice = f"orchestrator storage clean needs it; {key} was left there"
+        return _warn(name, f"can be written and read, not deleted: {kept}", advice)
+    return _ok(name, f"{objects.place} can be written, read and deleted")
+
+
+def _kept(objects: Objects, key: str) -> str:
+    """Why the object cannot be deleted; nothing where it was."""
     try:
         objects.delete(key)
     except StorageUnavailable as error:
-        advice = f"orchestrator storage clean needs it; {key} was left there"
-        return _warn(name, f"can be written and read, not deleted: {error}", advice)
-    return _ok(name, f"{objects.place} can be written, read and deleted")
+        return str(error)
+    return ""
 
 
 def _api(api: Api, settings: Settings | None) -> tuple[list[Check], bool]:

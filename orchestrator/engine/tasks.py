@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.history.v1 import HistoryEvent
@@ -56,6 +56,8 @@ from orchestrator.statuses import TaskPage, TaskStatus
 from orchestrator.traces import trace_id_in
 
 QUEUE_GRACE = timedelta(seconds=1)
+LETTER_BEGINS_WITHIN = timedelta(minutes=1)
+"""After a task has failed for good."""
 _DESCRIBES_AT_ONCE = 8
 
 
@@ -175,7 +177,7 @@ class Tasks:
             TaskNotFound: no such task.
         """
         found = await self._status(task_id, wait)
-        if found.dead_letter and await self._letter_is_closed(task_id):
+        if found.dead_letter and await self._letter_is_closed(found):
             return found.model_copy(update={"dead_letter": None})
         return found
 
@@ -190,15 +192,15 @@ class Tasks:
                 raise
         return await self._batched(task_id, place, wait)
 
-    async def _letter_is_closed(self, task_id: str) -> bool:
+    async def _letter_is_closed(self, failed: TaskStatus) -> bool:
         """Whether its dead letter waits no more: it was discarded, or has expired.
 
-        One that is not there is yet to be started, for it is kept for longer than its task.
+        One that is not there is about to be started, or was closed long ago and is forgotten.
         """
         try:
-            record = await self._histories.describe(dead_letter_id(task_id))
+            record = await self._histories.describe(dead_letter_id(failed.task_id))
         except WorkflowNotFound:
-            return False
+            return datetime.now(UTC) - failed.updated_at > LETTER_BEGINS_WITHIN
         return record.workflow_execution_info.status in STATES
 
     async def _batched(self, task_id: str, place: tuple[str, int], wait: float) -> TaskStatus:

@@ -5,7 +5,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from orchestrator.config import Settings
-from orchestrator.errors import StartupError
+from orchestrator.errors import Forbidden, StartupError
 from orchestrator.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -57,6 +57,21 @@ def is_nobodys(host: str) -> bool:
         return name.rpartition(".")[2] == "localhost" or bool(ipaddress.ip_address(name))
     except ValueError:
         return False
+
+
+def check_host(host: str | None, what: str = "The API") -> None:
+    """Whether no other site can have had a browser send a request, going by its Host.
+
+    Raises:
+        Forbidden: one can.
+    """
+    if host is None or is_nobodys(host):
+        return
+    raise Forbidden(
+        f"The host '{host[:100]}' may be another site's, and nobody is asked for a key. {what} is "
+        "to be called by localhost or an address; or set security.keys_file, or "
+        "security.allow_anonymous: true where something before it asks"
+    )
 
 
 def is_loopback(host: str) -> bool:

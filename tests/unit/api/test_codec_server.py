@@ -14,6 +14,7 @@ from api.codec_server import CodecServer, create_app
 from orchestrator.config_file import load
 from orchestrator.engine.payloads import converter_of
 from orchestrator.security.authenticator import Authenticator
+from orchestrator.security.exposure import is_local_only
 from tests.support.keys import make
 from tests.support.payloads import new_key
 
@@ -35,9 +36,11 @@ async def codec_server(directory: Path, **more: Any) -> AsyncIterator[httpx.Asyn
     path.write_text(json.dumps(config | more))
     settings = load(path, {})
     converter = converter_of(settings)
-    server = CodecServer(converter, "default", Authenticator(settings))
+    server = CodecServer(
+        converter, "default", Authenticator(settings), is_local_only=is_local_only(settings)
+    )
     transport = httpx.ASGITransport(create_app(settings, server))
-    async with httpx.AsyncClient(transport=transport, base_url="http://codec") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 
@@ -198,3 +201,14 @@ async def test_where_callers_are_asked_a_key_for_all_tenants_is_needed(tmp_path:
     assert {"all": 200, "own": 403, "submits": 403} == statuses
     assert 401 == nobody.status_code
     assert ORIGIN == nobody.headers["access-control-allow-origin"]
+
+
+async def test_a_site_whose_name_leads_here_reads_nothing(tmp_path: Path) -> None:
+    """To a browser its pages are the codec server's own; their name tells."""
+    async with codec_server(tmp_path) as client:
+        [payload] = await asked(client, "/encode", plain("secret"))
+        body = {"payloads": [payload]}
+        answer = await client.post("/decode", json=body, headers={"Host": "evil.example:8081"})
+
+    assert 403 == answer.status_code
+    assert "evil.example" in answer.json()["detail"]
