@@ -13,7 +13,11 @@ from orchestrator.models import Plan, TaskRequest
 from orchestrator.routing import Routes, kind_of, pattern_problem, specificity
 
 SIGNS = st.text(alphabet="ab_.*?[]^$+-!", min_size=1, max_size=6)
-ANYTHING = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+ANYTHING = st.text(
+    alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
+    min_size=1,
+    max_size=20,
+)
 CAPABILITY = st.sampled_from(["pdf", "text", "audio"])
 
 
