@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     Discriminator,
     Field,
     Tag,
@@ -17,7 +18,15 @@ from pydantic import (
 )
 
 from orchestrator.batches import MAX_ITEMS, Batch, batch_id_of, item_id
-from orchestrator.models import NO_NUL, Internal, Model, Seconds, TaskRequest, TaskState
+from orchestrator.models import (
+    NO_NUL,
+    Internal,
+    Model,
+    Seconds,
+    TaskRequest,
+    TaskState,
+    without_nul,
+)
 
 AGGREGATE_WORKFLOW = "AggregateTasks"
 JOIN_TASKS = "join_tasks"
@@ -36,7 +45,11 @@ REPORT_BYTES = 1_500_000
 
 _PREFIX = "aggregate/"
 
-TaskId = Annotated[str, Field(min_length=1, max_length=500, pattern=NO_NUL)]
+TaskId = Annotated[
+    str,
+    Field(min_length=1, max_length=500, json_schema_extra=NO_NUL),
+    AfterValidator(without_nul),
+]
 
 
 def size_of(model: Model) -> int:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     AnyHttpUrl,
     BaseModel,
     BeforeValidator,
@@ -18,6 +19,7 @@ from pydantic import (
     Field,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 MIN_PRIORITY, DEFAULT_PRIORITY, MAX_PRIORITY = 1, 3, 5
 DEFAULT_TENANT = "default"
@@ -32,6 +34,17 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def without_nul(text: str) -> str:
+    """The text, which may hold none.
+
+    Raises:
+        PydanticCustomError: it does, told in words rather than by a pattern.
+    """
+    if "\0" in text:
+        raise PydanticCustomError("nul", "A NUL character cannot be kept; leave it out")
+    return text
+
+
 # To JSON 2.0 is the same number as 2.
 WholeNumber = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -39,9 +52,13 @@ Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY, strict=True)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS, allow_inf_nan=False, strict=True)]
 # Far beyond any use, and within what the engine and datetime can count.
 Duration = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
-NO_NUL = r"^[^\x00]*$"
+NO_NUL: dict[str, Any] = {"pattern": r"^[^\x00]*$"}
 """Of what the engine is to find things by: PostgreSQL, where it may keep them, has no NUL."""
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=200, json_schema_extra=NO_NUL),
+    AfterValidator(without_nul),
+]
 # The engine's fairness key holds at most 64 bytes.
 Tenant = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.@:-]+$")]
 

@@ -71,6 +71,12 @@ def test_tenants(tenant: str) -> None:
     assert tenant == request(tenant=tenant).tenant
 
 
+def test_a_nul_is_refused_in_words() -> None:
+    """Rather than by the pattern that it does not match."""
+    with pytest.raises(ValidationError, match="A NUL character cannot be kept; leave it out"):
+        request(pattern="up\0load")
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
