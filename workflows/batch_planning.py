@@ -1,7 +1,6 @@
 """The routes of a batch that comes as requests: by hand, or from another workflow."""
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
@@ -21,7 +20,7 @@ async def planned(batch: Batch) -> Batch:
             PlanResolver.plan_batch,
             batch,
             start_to_close_timeout=options.RESOLVE_TIMEOUT,
-            retry_policy=RetryPolicy(maximum_attempts=3),
+            retry_policy=options.RESOLVE_RETRY,
         )
     except FailureError as error:
         cause = failures.cause_of(error)

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
@@ -263,7 +262,7 @@ class DeadLetter:
                 PlanResolver.resolve_plan,
                 task,
                 start_to_close_timeout=options.RESOLVE_TIMEOUT,
-                retry_policy=RetryPolicy(maximum_attempts=3),
+                retry_policy=options.RESOLVE_RETRY,
             )
         except ActivityError as error:
             raise _refusal(error.cause) from None

@@ -15,6 +15,8 @@ BACKSTOP = timedelta(seconds=5)
 """The activity ends a call itself, with a clearer error; the engine does so this much later."""
 
 RESOLVE_TIMEOUT = timedelta(seconds=10)
+RESOLVE_RETRY = RetryPolicy(maximum_attempts=3)
+"""Of routing, which needs nobody else: what fails three times is wrong."""
 
 FALLBACK_AFTER = timedelta(seconds=10)
 """How long a call waits in an agent's queue before the next of a rule's agents is asked."""

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, CancelledError, FailureError
 
 with workflow.unsafe.imports_passed_through():
@@ -132,7 +131,7 @@ class OrchestrateTask:
                 PlanResolver.resolve_plan,
                 task,
                 start_to_close_timeout=options.RESOLVE_TIMEOUT,
-                retry_policy=RetryPolicy(maximum_attempts=3),
+                retry_policy=options.RESOLVE_RETRY,
             )
         except FailureError as error:
             cause = failures.cause_of(error)
