@@ -156,8 +156,8 @@ async def test_processes_see_what_others_have_started(
 
         await eventually(seen, what=f"{tasks} tasks in the list")
 
-    async def cancel_one() -> None:
-        await small.post(f"/tasks/{(await running())[0]}/cancel", headers={"Prefer": "wait=30"})
+    async def cancel(task: str) -> None:
+        await small.post(f"/tasks/{task}/cancel", headers={"Prefer": "wait=30"})
 
     begun = [await small.post(f"{first}/orchestrate", json=slow) for _ in range(3)]
     assert [202] * 3 == [each.status_code for each in begun]
@@ -166,14 +166,14 @@ async def test_processes_see_what_others_have_started(
     full = await small.post(f"{second}/orchestrate", json=slow)
     assert (429, "running") == (full.status_code, full.json()["quota"])
     assert '"tenant-small-running";r=0;t=5' == full.headers["ratelimit"]
-    await cancel_one()
+    await cancel((await running())[0])
 
     async def again() -> bool:
         return (await small.post(f"{first}/orchestrate", json=slow)).status_code == 202
 
     await eventually(again, what="room")
     await listed(3)
-    await cancel_one()
+    await cancel((await running())[0])
     await listed(2)
 
     async def by_day() -> httpx.Response | None:
@@ -183,8 +183,8 @@ async def test_processes_see_what_others_have_started(
 
     over = await eventually(by_day, what="a refusal by the day")
     assert '"tenant-small-daily";q=4;w=86400' == over.headers["ratelimit-policy"]
-    while await running():
-        await cancel_one()
+    for task in await running():
+        await cancel(task)
 
 
 async def answered(
