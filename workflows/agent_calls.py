@@ -103,7 +103,7 @@ class Calls:
                 if reply.accepted is None:
                     return reply
                 accepted = reply.accepted
-            late = LateCall(route, accepted, self.plan.late, self._left())
+            late = LateCall(route, accepted, self.plan.late, self._time_for_call())
             try:
                 return self._answered(route, await late.answer())
             except ActivityError as error:
@@ -160,7 +160,7 @@ class Calls:
         return await workflow.execute_local_activity_method(
             AgentCalls.call_agent,
             call,
-            schedule_to_close_timeout=self._left(),
+            schedule_to_close_timeout=self._time_for_call(),
             start_to_close_timeout=self._attempt_timeout(),
             retry_policy=options.ONCE,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -171,7 +171,7 @@ class Calls:
             AgentCalls.call_agent,
             call,
             task_queue=route.task_queue,
-            schedule_to_close_timeout=self._left(),
+            schedule_to_close_timeout=self._time_for_call(),
             schedule_to_start_timeout=None if call.wait else options.FALLBACK_AFTER,
             start_to_close_timeout=self._attempt_timeout(),
             heartbeat_timeout=options.HEARTBEAT_TIMEOUT,
@@ -184,11 +184,20 @@ class Calls:
             ),
         )
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the task's deadline has passed."""
+        return self._left() <= timedelta()
+
     def _left(self) -> timedelta:
-        """What is left of the task's deadline."""
+        """Of the task's deadline."""
         spent = workflow.now() - workflow.info().workflow_start_time
         spent += timedelta(seconds=self._task.waited)
-        return max(timedelta(seconds=self.plan.deadline) - spent, timedelta(milliseconds=1))
+        return timedelta(seconds=self.plan.deadline) - spent
+
+    def _time_for_call(self) -> timedelta:
+        """What is left; the engine takes no timeout of nothing."""
+        return max(self._left(), timedelta(milliseconds=1))
 
     def _attempt_timeout(self) -> timedelta:
         return timedelta(seconds=self.plan.attempt_timeout) + options.BACKSTOP

@@ -176,8 +176,9 @@ class OrchestrateTask:
         kind, text = failed.kind, f"Failed after {times}: {failed.message}"
         if failed.deadline_passed:
             kind = DEADLINE_EXCEEDED
+            over = "passed" if calls.out_of_time else "left no time for another attempt"
             text = (
-                f"The deadline of {calls.plan.deadline:g} s passed after {times}: {failed.message}"
+                f"The deadline of {calls.plan.deadline:g} s {over} after {times}: {failed.message}"
             )
         history = calls.attempt_history
         buried = calls.plan.dead_letter and failed.is_for_dead_letters

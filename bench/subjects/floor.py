@@ -84,7 +84,8 @@ async def opened(place: Place) -> AsyncIterator[Floor]:
     """The server and the worker."""
     temporal = Temporal(embedded=Embedded(port=free_port(), ui_port=free_port()))
     command = embedded.command(embedded.find_binary(), temporal, place.directory)
-    async with child(*command, log=place.directory / "engine.log") as server:
+    log, environment = place.directory / "engine.log", embedded.environment(os.environ)
+    async with child(*command, log=log, environment=environment) as server:
         client = await connect(temporal, "floor")
         worker = Worker(
             client,

@@ -209,7 +209,8 @@ class Supervisor:
         log_file = directory / embedded.LOG
         if log_file.exists():
             log_file.replace(log_file.with_suffix(".log.1"))
-        return Part(ENGINE, arguments, self._environment, self._stop_seconds, log_file)
+        environment = embedded.environment(self._environment)
+        return Part(ENGINE, arguments, environment, self._stop_seconds, log_file)
 
     def _sample_agents(self) -> Part:
         arguments = [

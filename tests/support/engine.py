@@ -1,5 +1,6 @@
 """The engine of the tests: the time-skipping server, or the tuned development server."""
 
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -48,7 +49,8 @@ def development_server(directory: Path) -> Iterator[Temporal]:
     )
     arguments = embedded.command(embedded.find_binary(), temporal, directory)
     with (directory / "engine.log").open("w") as log:
-        server = subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT)
+        environment = embedded.environment(os.environ)
+        server = subprocess.Popen(arguments, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             yield temporal
         finally:

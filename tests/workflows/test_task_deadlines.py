@@ -48,6 +48,7 @@ async def test_a_retry_after_beyond_the_deadline_ends_the_task(client: Client) -
     async with hosted(client, Calls(failures=9, error=lambda: failure(pause=600))):
         error = await failed(client, task(deadline=5.0))
     assert ("DeadlineExceeded", 1) == (error.type, error.details[0]["attempts"])
+    assert error.message.startswith("The deadline of 5 s left no time for another attempt after 1 ")
 
 
 async def test_a_task_that_no_worker_took_ends_with_its_deadline(client: Client) -> None:

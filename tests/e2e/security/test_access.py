@@ -156,8 +156,8 @@ async def test_processes_see_what_others_have_started(
 
         await eventually(seen, what=f"{tasks} tasks in the list")
 
-    async def cancel(task: str) -> None:
-        await small.post(f"/tasks/{task}/cancel", headers={"Prefer": "wait=30"})
+    async def cancel(task_id: str) -> None:
+        await small.post(f"/tasks/{task_id}/cancel", headers={"Prefer": "wait=30"})
 
     begun = [await small.post(f"{first}/orchestrate", json=slow) for _ in range(3)]
     assert [202] * 3 == [each.status_code for each in begun]
@@ -183,8 +183,8 @@ async def test_processes_see_what_others_have_started(
 
     over = await eventually(by_day, what="a refusal by the day")
     assert '"tenant-small-daily";q=4;w=86400' == over.headers["ratelimit-policy"]
-    for task in await running():
-        await cancel(task)
+    for each in await running():
+        await cancel(each)
 
 
 async def answered(

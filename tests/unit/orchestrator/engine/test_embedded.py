@@ -216,6 +216,12 @@ def test_the_command_holds_the_tuning() -> None:
     } <= set(DYNAMIC_CONFIG)
 
 
+def test_its_heap_may_grow_unless_the_user_says_how_far() -> None:
+    """By GOGC, as any Go program."""
+    assert embedded.environment({"HOME": "/root"}) == {"HOME": "/root", "GOGC": "200"}
+    assert embedded.environment({"GOGC": "50"}) == {"GOGC": "50"}
+
+
 def test_the_command_registers_the_search_attributes() -> None:
     """A new engine knows them from its first moment."""
     expected = {("--search-attribute", f"{name}={kind}") for name, kind in TYPES.items()}
