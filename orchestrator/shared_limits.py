@@ -79,7 +79,12 @@ class SharedBuckets:
             return None
         try:
             redis = Redis.from_url(
-                url.get_secret_value(), retry=Retry(NoBackoff(), 0), decode_responses=True
+                url.get_secret_value(),
+                retry=Retry(NoBackoff(), 0),
+                decode_responses=True,
+                # It would use asyncio.wait_for, which in Python 3.11 swallows a cancellation that
+                # comes as the wait ends. ANSWER_SECONDS bounds all that is asked.
+                socket_timeout=None,
             )
         except (ValueError, TypeError):
             # Its reason may quote the password.

@@ -1,5 +1,7 @@
 """The client of the broker Redis, from the configuration."""
 
+import asyncio
+
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -16,12 +18,17 @@ TROUBLES = (RedisError, OSError, TimeoutError)
 
 
 def redis_client(settings: MessageQueue) -> Redis:
-    """A client with a pool of its own, which connects when it is used."""
+    """A client with a pool of its own, which connects when it is used.
+
+    It waits for an answer as long as that takes: all that it is asked is to be within
+    ``answering``. A timeout of its own would be an asyncio.wait_for, which in Python 3.11 swallows
+    a cancellation that comes as the wait ends.
+    """
     if settings.url is not None:
         return Redis.from_url(
             settings.url.get_secret_value(),
             retry=Retry(NoBackoff(), 0),
-            socket_timeout=ANSWER_SECONDS,
+            socket_timeout=None,
             socket_connect_timeout=ANSWER_SECONDS,
         )
     return Redis(
@@ -32,9 +39,14 @@ def redis_client(settings: MessageQueue) -> Redis:
         password=settings.password.get_secret_value() if settings.password else None,
         ssl=settings.tls,
         retry=Retry(NoBackoff(), 0),
-        socket_timeout=ANSWER_SECONDS,
+        socket_timeout=None,
         socket_connect_timeout=ANSWER_SECONDS,
     )
+
+
+def answering() -> asyncio.Timeout:
+    """Bounds what the broker is asked in the block; raises TimeoutError, one of the TROUBLES."""
+    return asyncio.timeout(ANSWER_SECONDS)
 
 
 def unavailable(error: BaseException) -> BrokerUnavailable:

@@ -22,7 +22,10 @@ class RedisPublisher:
         """Send all; Redis tells nobody whether somebody has heard an event."""
         try:
             if news.events:
-                async with self._redis.pipeline(transaction=False) as pipe:
+                async with (
+                    redis_client.answering(),
+                    self._redis.pipeline(transaction=False) as pipe,
+                ):
                     for event in news.events:
                         channel = f"{self._settings.events_exchange}.{event.routing_key}"
                         pipe.publish(channel, to_json(event.document(self._source)))

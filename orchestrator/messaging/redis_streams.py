@@ -18,7 +18,7 @@ from orchestrator.config import MessageQueue
 from orchestrator.errors import MessageRefused
 from orchestrator.messaging import Message, Take
 from orchestrator.messaging.delivery import settle
-from orchestrator.messaging.redis_client import TROUBLES, redis_client, unavailable
+from orchestrator.messaging.redis_client import TROUBLES, answering, redis_client, unavailable
 from orchestrator.messaging.sessions import keep_going
 from orchestrator.models import MAX_PRIORITY, ReplyTo
 from orchestrator.telemetry.logging import get_logger
@@ -70,9 +70,10 @@ class RedisIngest:
 
     async def _make_group(self, redis: Redis) -> None:
         try:
-            await redis.xgroup_create(
-                self._settings.queue, self._settings.group, "0", mkstream=True
-            )
+            async with answering():
+                await redis.xgroup_create(
+                    self._settings.queue, self._settings.group, "0", mkstream=True
+                )
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
@@ -91,9 +92,10 @@ class RedisIngest:
             if free <= 0:
                 return
         settings = self._settings
-        found = await redis.xreadgroup(
-            settings.group, self._name, {settings.queue: ">"}, free, BLOCK_MILLISECONDS
-        )
+        async with answering():
+            found = await redis.xreadgroup(
+                settings.group, self._name, {settings.queue: ">"}, free, BLOCK_MILLISECONDS
+            )
         for _, entries in found.items() if isinstance(found, dict) else found or ():
             for entry_id, fields in _flat(entries):
                 self._begin(redis, entry_id, fields)
@@ -102,9 +104,10 @@ class RedisIngest:
         """Take over what was handed out long ago and never settled; how many that were."""
         settings = self._settings
         idle = int(settings.reclaim_after * 1000)
-        answer = await redis.xautoclaim(
-            settings.queue, settings.group, self._name, idle, self._claim_from, most
-        )
+        async with answering():
+            answer = await redis.xautoclaim(
+                settings.queue, settings.group, self._name, idle, self._claim_from, most
+            )
         following, entries = answer[0], _flat(answer[1])
         self._claim_from = _text(following)
         if self._claim_from == "0-0":
@@ -118,7 +121,10 @@ class RedisIngest:
     async def _resume(self, redis: Redis, entry_id: bytes, fields: Fields) -> None:
         """Go on with a message of a dead consumer, unless it may be what ends consumers."""
         settings = self._settings
-        found = await redis.xpending_range(settings.queue, settings.group, entry_id, entry_id, 1)
+        async with answering():
+            found = await redis.xpending_range(
+                settings.queue, settings.group, entry_id, entry_id, 1
+            )
         times = int(found[0]["times_delivered"]) if found else 1
         if times <= settings.delivery_limit:
             self._begin(redis, entry_id, fields)
@@ -190,9 +196,10 @@ class _RedisDelivery:
 
     async def keep(self) -> None:
         settings = self._settings
-        await self._redis.xclaim(
-            settings.queue, settings.group, self._consumer, 0, [self._entry_id], justid=True
-        )
+        async with answering():
+            await self._redis.xclaim(
+                settings.queue, settings.group, self._consumer, 0, [self._entry_id], justid=True
+            )
 
     async def postpone(self) -> bool:
         # Under its present id: the new entry has another.
@@ -202,7 +209,7 @@ class _RedisDelivery:
     async def _swap(self, stream: str | None, fields: Mapping[Any, Any]) -> None:
         """Acknowledge the entry and, in the same transaction, add one to a stream."""
         settings = self._settings
-        async with self._redis.pipeline(transaction=True) as pipe:
+        async with answering(), self._redis.pipeline(transaction=True) as pipe:
             if stream is not None:
                 pipe.xadd(stream, dict(fields))
             pipe.xack(settings.queue, settings.group, self._entry_id)
@@ -258,4 +265,5 @@ async def add_reply(redis: Redis, reply: ReplyTo, body: bytes, message_id: str) 
     fields: dict[Any, Any] = {"body": body, "message_id": message_id}
     if reply.correlation_id is not None:
         fields["correlation_id"] = reply.correlation_id
-    await redis.xadd(reply.to, fields)
+    async with answering():
+        await redis.xadd(reply.to, fields)

@@ -26,6 +26,12 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield started
 
 
+def settings(broker: RedisServer) -> MessageQueue:
+    """How to reach the broker."""
+    given = {"type": "redis", "host": "127.0.0.1", "port": broker.port}
+    return MessageQueue.model_validate(given, strict=False)
+
+
 @pytest_asyncio.fixture
 async def redis(broker: RedisServer) -> AsyncIterator[Redis]:
     """A client of the broker, which is empty."""
@@ -42,8 +48,7 @@ async def taken(broker: RedisServer, redis: Redis) -> AsyncIterator[list[Message
     async def take(message: Message) -> None:
         found.append(message)
 
-    given = {"type": "redis", "host": "127.0.0.1", "port": broker.port}
-    ingest = RedisIngest(MessageQueue.model_validate(given, strict=False), take)
+    ingest = RedisIngest(settings(broker), take)
     running = asyncio.create_task(ingest.run())
     yield found
     running.cancel()
@@ -90,3 +95,21 @@ async def test_what_cannot_be_read_is_a_dead_letter(
     assert (b"400", b"a", b"odd") == (dead[b"x-status"], dead[b"message_id"], dead[b"priority"])
     assert "cannot be read: it is odd" in dead[b"x-error"].decode()
     assert ["b"] == [each.id for each in taken]
+
+
+async def test_it_ends_whenever_it_is_told_to(broker: RedisServer, redis: Redis) -> None:
+    """Also in the moment in which the broker has just taken a request."""
+
+    async def take(message: Message) -> None:
+        """Take all."""
+
+    await redis.xadd(QUEUE, {"body": "{}"})
+    ends = []
+    for moment in range(300):
+        running = asyncio.create_task(RedisIngest(settings(broker), take).run())
+        for _ in range(moment % 60):
+            await asyncio.sleep(0)
+        running.cancel()
+        ends.append(running)
+    _, deaf = await asyncio.wait(ends, timeout=20)
+    assert not deaf

@@ -194,3 +194,22 @@ async def test_a_redis_that_is_not_there_refuses_nobody() -> None:
         await buckets.give_back("agent", SLOW)
         await buckets.close()
     assert (None, 1) == (found, len(lines))
+
+
+async def test_a_cancellation_at_any_moment_is_heard(buckets: SharedBuckets) -> None:
+    """Also in that in which Redis has just taken the request: whoever asked goes on no further."""
+
+    async def take() -> None:
+        for _ in range(3):
+            await buckets.try_take("agent", SLOW)
+        await asyncio.Event().wait()
+
+    await buckets.try_take("agent", SLOW)
+    for moment in range(40):
+        takes = [asyncio.create_task(take()) for _ in range(10)]
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        for each in takes:
+            each.cancel()
+        _, deaf = await asyncio.wait(takes, timeout=10)
+        assert not deaf
