@@ -185,8 +185,13 @@ async def test_an_agent_that_is_away_refuses(tmp_path: Path) -> None:
         "when_unavailable": "queue",
     }
     async with product(tmp_path, error_recovery=recovery) as (_, agent, api):
-        [first] = await submit(api, [task(0, status=500)])
-        await ended(api, first.json()["task_id"])
+
+        async def shut() -> bool:
+            """Each worker has a breaker of its own, which its first failure opens."""
+            await submit(api, [task(0, status=500) | {"timeout": 6}])
+            return bool((await api.get("/metrics")).json()["agents_status"]["test_agent"] == "open")
+
+        await eventually(shut, what="open breakers")
         [late] = await submit(api, [task(1) | {"timeout": 6}])
         task_id = late.json()["task_id"]
 
