@@ -213,20 +213,15 @@ async def test_the_queue_is_bounded(
         assert len(accepted) < 3 * MAX_QUEUE
     refused.append(answer)
 
-    async def rehearsed() -> bool:
-        found = (await rehearse(api, "narrow")).json()["admission"]
-        return (503, "Queue is full") == (found["status_code"], found["detail"])
-
-    await eventually(rehearsed, what="a full queue in a rehearsal")
-
-    async def shown() -> bool:
-        health = (await api.get("/health")).json()
+    async def shown(each: httpx.AsyncClient) -> bool:
+        health = (await each.get("/health")).json()
         return bool(
             health["queues"] == {"narrow": {"priority_4": len(accepted) - called}}
             and health["queue_size"] == len(accepted) - called
         )
 
-    await eventually(shown, what="queues in /health")
+    await stack.everywhere(shown, "queues in /health")
+    rehearsed = (await rehearse(api, "narrow")).json()["admission"]
     numbers = (await api.get("/metrics")).json()["agent_queue_sizes"]
     text = await api.get("/metrics", headers={"Accept": "text/plain"})
     narrow.release()
@@ -241,6 +236,7 @@ async def test_the_queue_is_bounded(
     assert MAX_QUEUE <= len(accepted) - called <= MAX_QUEUE * len(stack.apis) + 1
     for each in refused:
         assert_problem(each, 503, "Queue is full")
+    assert (503, "Queue is full") == (rehearsed["status_code"], rehearsed["detail"])
     expected = {f"priority_{level}": 0 for level in range(1, 6)}
     assert expected == numbers["free"]
     assert expected | {"priority_4": len(accepted) - called} == numbers["narrow"]
