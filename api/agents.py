@@ -29,7 +29,8 @@ from orchestrator.fleet.views import (
     agent_view,
     queue_view,
 )
-from orchestrator.models import Flag, LimitMode, Model, WholeNumber
+from orchestrator.models import LimitMode, Model
+from orchestrator.values import Flag, WholeNumber
 
 MAX_ORDER_BYTES = 64 * 1024
 

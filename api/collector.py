@@ -13,8 +13,9 @@ from api.dependencies import Services
 from orchestrator.engine.fleet import FleetView
 from orchestrator.engine.overview import Snapshot
 from orchestrator.fleet.views import agent_breaker, is_healthy
-from orchestrator.models import MAX_PRIORITY, MIN_PRIORITY, TaskState
+from orchestrator.models import TaskState
 from orchestrator.resilience.breaker_policy import BreakerState
+from orchestrator.values import MAX_PRIORITY, MIN_PRIORITY
 
 PRIORITIES = range(MAX_PRIORITY, MIN_PRIORITY - 1, -1)
 _WORDS = {BreakerState.FORCED_OPEN: "open", BreakerState.DISABLED: "closed"}

@@ -5,7 +5,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from orchestrator.models import Model, Seconds
+from orchestrator.models import Model
+from orchestrator.values import Seconds
 
 ERROR_CHARACTERS = 1000
 

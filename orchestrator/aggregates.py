@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import (
-    AfterValidator,
     Discriminator,
     Field,
     Tag,
@@ -18,15 +17,8 @@ from pydantic import (
 )
 
 from orchestrator.batches import MAX_ITEMS, Batch, batch_id_of, item_id
-from orchestrator.models import (
-    NO_NUL,
-    Internal,
-    Model,
-    Seconds,
-    TaskRequest,
-    TaskState,
-    without_nul,
-)
+from orchestrator.models import Internal, Model, TaskRequest, TaskState
+from orchestrator.values import Seconds, WithoutNul
 
 AGGREGATE_WORKFLOW = "AggregateTasks"
 JOIN_TASKS = "join_tasks"
@@ -45,11 +37,7 @@ REPORT_BYTES = 1_500_000
 
 _PREFIX = "aggregate/"
 
-TaskId = Annotated[
-    str,
-    Field(min_length=1, max_length=500, json_schema_extra=NO_NUL),
-    AfterValidator(without_nul),
-]
+TaskId = Annotated[WithoutNul, Field(min_length=1, max_length=500)]
 
 
 def size_of(model: Model) -> int:

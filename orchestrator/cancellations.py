@@ -5,8 +5,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from orchestrator.models import Flag, Model
+from orchestrator.models import Model
 from orchestrator.selection import ManyRequest, Moment, Selection
+from orchestrator.values import Flag
 
 _PREFIX = "cancellation/"
 

@@ -11,17 +11,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from orchestrator.call_errors import AgentUnreachable
-from orchestrator.models import (
-    Attempt,
-    Flag,
-    Internal,
-    Model,
-    Plan,
-    Run,
-    Task,
-    TaskRequest,
-)
+from orchestrator.models import Attempt, Internal, Model, Plan, Run, Task, TaskRequest
 from orchestrator.selection import FilterText, ManyRequest, Moment, Selection
+from orchestrator.values import Flag
 
 DEAD_LETTER_WORKFLOW = "DeadLetter"
 BULK_WORKFLOW = "RedriveDeadLetters"

@@ -18,9 +18,9 @@ from orchestrator.dead_letters import (
     Resolution,
 )
 from orchestrator.display import Column, print_fields, print_json, print_rows, tell
-from orchestrator.models import MAX_PRIORITY, MIN_PRIORITY
 from orchestrator.status_command import print_attempts
 from orchestrator.tasks_command import Moment
+from orchestrator.values import MAX_PRIORITY, MIN_PRIORITY
 
 _LOOK_SECONDS = 0.5
 _ENDS = {BulkAction.REDRIVE: Resolution.REDRIVEN, BulkAction.DISCARD: Resolution.DISCARDED}

@@ -8,59 +8,17 @@ workflows build them too. Times of day are UTC, durations are seconds.
 import json
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    AnyHttpUrl,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, model_validator
 
-MIN_PRIORITY, DEFAULT_PRIORITY, MAX_PRIORITY = 1, 3, 5
+from orchestrator.values import Duration, Name, Priority, Seconds, Tenant
+
 DEFAULT_TENANT = "default"
 MAX_PATTERN_BYTES = 2000
 """The engine's search attributes hold 2 KiB."""
-MAX_TIMEOUT_SECONDS = 30 * 24 * 3600.0
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 """The error type of a task whose time was up."""
-
-
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def without_nul(text: str) -> str:
-    """The text, which may hold none.
-
-    Raises:
-        PydanticCustomError: it does, told in words rather than by a pattern.
-    """
-    if "\0" in text:
-        raise PydanticCustomError("nul", "A NUL character cannot be kept; leave it out")
-    return text
-
-
-# To JSON 2.0 is the same number as 2.
-WholeNumber = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
-Flag = Annotated[bool, Field(strict=True)]
-Priority = Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY, strict=True)]
-Seconds = Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS, allow_inf_nan=False, strict=True)]
-# Far beyond any use, and within what the engine and datetime can count.
-Duration = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
-NO_NUL: dict[str, Any] = {"pattern": r"^[^\x00]*$"}
-"""Of what the engine is to find things by: PostgreSQL, where it may keep them, has no NUL."""
-Name = Annotated[
-    str,
-    Field(min_length=1, max_length=200, json_schema_extra=NO_NUL),
-    AfterValidator(without_nul),
-]
-# The engine's fairness key holds at most 64 bytes.
-Tenant = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.@:-]+$")]
 
 
 class Model(BaseModel):

@@ -14,16 +14,8 @@ from typing import Any
 from orchestrator.config import ErrorRecovery, Instance, Match, Rule, Settings
 from orchestrator.endpoints import origin, path_of
 from orchestrator.errors import UnknownPattern
-from orchestrator.models import (
-    MAX_TIMEOUT_SECONDS,
-    Dispatch,
-    LateRule,
-    LimitMode,
-    Plan,
-    RetryPlan,
-    Route,
-    TaskRequest,
-)
+from orchestrator.models import Dispatch, LateRule, LimitMode, Plan, RetryPlan, Route, TaskRequest
+from orchestrator.values import MAX_TIMEOUT_SECONDS
 
 _REGEX_MARKS = re.compile(r"[\^$()|+{}\\]|\.\*|\.\?")
 _GLOB_MARKS = re.compile(r"[*?\[]")

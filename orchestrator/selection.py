@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from orchestrator.models import MAX_PATTERN_BYTES, Flag, Model, Priority
+from orchestrator.models import MAX_PATTERN_BYTES, Model
+from orchestrator.values import Flag, Priority
 
 # What the engine can compare times with, whatever their zone.
 _EARLIEST, _LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)

@@ -9,9 +9,9 @@ import click
 from orchestrator.api_command import Api, Document, Seconds, api_command, patience_of, wait_option
 from orchestrator.display import print_fields, print_json
 from orchestrator.exits import Exit, code_of_status
-from orchestrator.models import MAX_PRIORITY, MIN_PRIORITY
 from orchestrator.status_command import end_with, wait_for
 from orchestrator.statuses import DryRun, TaskStatus
+from orchestrator.values import MAX_PRIORITY, MIN_PRIORITY
 
 
 @click.command()

@@ -14,8 +14,9 @@ from orchestrator.display import (
     print_rows,
     tell,
 )
-from orchestrator.models import MAX_PRIORITY, MIN_PRIORITY, TaskState
+from orchestrator.models import TaskState
 from orchestrator.statuses import TaskStatus
+from orchestrator.values import MAX_PRIORITY, MIN_PRIORITY
 
 MAX_PAGE = 200
 _COLUMNS = (

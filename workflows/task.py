@@ -18,8 +18,6 @@ with workflow.unsafe.imports_passed_through():
     from orchestrator.errors import PayloadTooLarge
     from orchestrator.models import (
         DEADLINE_EXCEEDED,
-        MAX_PRIORITY,
-        MIN_PRIORITY,
         AgentReply,
         Plan,
         Run,
@@ -30,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
     from orchestrator.routing import WORKFLOW_TYPE
     from orchestrator.statuses import TaskStatus
     from orchestrator.telemetry.logging import get_logger
+    from orchestrator.values import MAX_PRIORITY, MIN_PRIORITY
     from workflows import failures, options, patches
     from workflows.agent_calls import Calls, Exhausted
     from workflows.callback import call_back

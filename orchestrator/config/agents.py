@@ -6,7 +6,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, SecretStr
 
 from orchestrator.config.values import ConfiguredUrl, Endpoint, Name, Section, Share, Text
-from orchestrator.models import DEFAULT_PRIORITY, Completion, Dispatch, LimitMode, Priority, Seconds
+from orchestrator.models import Completion, Dispatch, LimitMode
+from orchestrator.values import DEFAULT_PRIORITY, Priority, Seconds
 
 
 class Instance(Section):

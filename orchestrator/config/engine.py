@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 
 from orchestrator.config.values import Name, Origin, Port, Section, Text, Url
 from orchestrator.encryption_keys import EncryptionKey
-from orchestrator.models import Seconds
+from orchestrator.values import Seconds
 
 DAY_SECONDS = 86_400.0
 

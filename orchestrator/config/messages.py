@@ -7,8 +7,8 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from orchestrator.addresses import Allowed
 from orchestrator.config.values import Port, QueueName, Section, Text, Url
-from orchestrator.models import Seconds, Tenant
 from orchestrator.signing import key_of
+from orchestrator.values import Seconds, Tenant
 
 _BROKER_SCHEMES = {"rabbitmq": ("amqp", "amqps"), "redis": ("redis", "rediss")}
 MIN_SECRET_CHARACTERS = 16

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 
 from orchestrator.config.values import Port, Section, TaskBytes, Text
-from orchestrator.models import Seconds, Tenant
+from orchestrator.values import Seconds, Tenant
 
 
 class AgentIdentity(Section):

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr
 
 from orchestrator.config.values import Rate, Section, Weight
-from orchestrator.models import LimitMode, Seconds, Tenant
+from orchestrator.models import LimitMode
+from orchestrator.values import Seconds, Tenant
 
 
 def _redis_url(url: SecretStr | None) -> SecretStr | None:

@@ -12,8 +12,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from orchestrator.engine.rpc import engine_call
 from orchestrator.engine.tasks import Tasks
 from orchestrator.errors import OrderRefused
-from orchestrator.models import MAX_PRIORITY
 from orchestrator.statuses import TaskStatus
+from orchestrator.values import MAX_PRIORITY
 
 SET_PRIORITY = "set_priority"
 """The signal by which the task's workflow has later calls, and its attribute, follow."""

@@ -11,8 +11,8 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.common import Priority
 
-from orchestrator.models import MAX_PRIORITY
 from orchestrator.routing import agent_queue
+from orchestrator.values import MAX_PRIORITY
 
 _PARALLEL_CALLS = 8
 

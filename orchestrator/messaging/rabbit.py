@@ -19,8 +19,9 @@ from orchestrator.errors import BrokerUnavailable, MessageRefused
 from orchestrator.messaging import Message, Take
 from orchestrator.messaging.delivery import settle
 from orchestrator.messaging.sessions import PATIENCE_SECONDS, keep_going
-from orchestrator.models import MAX_PRIORITY, ReplyTo
+from orchestrator.models import ReplyTo
 from orchestrator.telemetry.logging import get_logger
+from orchestrator.values import MAX_PRIORITY
 
 CONFIRM_SECONDS = 5.0
 """How long a confirmation may take, beyond which the broker counts as lost."""

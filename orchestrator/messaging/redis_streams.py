@@ -20,8 +20,9 @@ from orchestrator.messaging import Message, Take
 from orchestrator.messaging.delivery import settle
 from orchestrator.messaging.redis_client import TROUBLES, answering, redis_client, unavailable
 from orchestrator.messaging.sessions import keep_going
-from orchestrator.models import MAX_PRIORITY, ReplyTo
+from orchestrator.models import ReplyTo
 from orchestrator.telemetry.logging import get_logger
+from orchestrator.values import MAX_PRIORITY
 
 BLOCK_MILLISECONDS = 1000
 POISON_STATUS = 500

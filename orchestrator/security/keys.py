@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from orchestrator.models import Tenant
 from orchestrator.security.callers import MAX_NAME, Caller, Scope
+from orchestrator.values import Tenant
 
 PREFIX = "ork_"
 """By which people and scanners recognise a key."""

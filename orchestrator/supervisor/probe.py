@@ -16,8 +16,9 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from orchestrator.config import Settings
-from orchestrator.models import MAX_PRIORITY, Dispatch, Plan, Task
+from orchestrator.models import Dispatch, Plan, Task
 from orchestrator.routing import WORKFLOW_QUEUE, WORKFLOW_TYPE, retry_plan
+from orchestrator.values import MAX_PRIORITY
 
 POLL_SECONDS = 0.05
 PROBE_SECONDS = 30.0
