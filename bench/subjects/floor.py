@@ -19,7 +19,7 @@ from orchestrator.config import Embedded, Temporal
 from orchestrator.engine import embedded
 from orchestrator.engine.connect import connect
 from tests.support.stack import free_port
-from workflows.hosting import CACHED_WORKFLOWS
+from workflows.hosting import WORKFLOWS_AT_ONCE
 
 QUEUE = "floor"
 EAGER = "floor eager"
@@ -92,7 +92,8 @@ async def opened(place: Place) -> AsyncIterator[Floor]:
             task_queue=QUEUE,
             workflows=[Empty],
             workflow_runner=UnsandboxedWorkflowRunner(),
-            max_cached_workflows=CACHED_WORKFLOWS,
+            max_cached_workflows=WORKFLOWS_AT_ONCE,
+            max_concurrent_workflow_tasks=WORKFLOWS_AT_ONCE,
         )
         running = asyncio.create_task(worker.run())
         yield Floor(client, server.pid, place)

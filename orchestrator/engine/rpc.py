@@ -36,24 +36,47 @@ EAGERLY_ONCE: dict[str, Any] = {
 }
 """How a workflow is started that no request may start twice: its first task comes in the answer."""
 
-_bound: ContextVar[asyncio.Timeout | None] = ContextVar("_bound", default=None)
-"""Of the call that is under way."""
+
+class _Call:
+    """A call that is under way: what bounds it, and the place that it has taken, if any."""
+
+    def __init__(self, bound: asyncio.Timeout, places: asyncio.Semaphore | None) -> None:
+        self.bound = bound
+        self._places = places
+
+    def leave(self) -> None:
+        """Give the place to the next, once."""
+        if self._places is not None:
+            self._places.release()
+            self._places = None
+
+
+_call: ContextVar[_Call | None] = ContextVar("_call", default=None)
 
 
 @asynccontextmanager
-async def engine_call(deadline: timedelta) -> AsyncIterator[None]:
+async def engine_call(
+    deadline: timedelta, places: asyncio.Semaphore | None = None
+) -> AsyncIterator[None]:
     """Bound a call to the engine, retries of the client included.
+
+    With ``places`` it is made when it has got one of them, in the order of those who want one;
+    waiting counts against the deadline.
 
     Raises:
         EngineUnavailable: the engine did not answer, or could not.
     """
     try:
         async with asyncio.timeout(deadline.total_seconds()) as bound:
-            token = _bound.set(bound)
+            if places is not None:
+                await places.acquire()
+            call = _Call(bound, places)
+            token = _call.set(call)
             try:
                 yield
             finally:
-                _bound.reset(token)
+                _call.reset(token)
+                call.leave()
     except TimeoutError:
         raise EngineUnavailable("The engine did not answer in time") from None
     except RPCError as error:
@@ -67,9 +90,13 @@ async def engine_call(deadline: timedelta) -> AsyncIterator[None]:
 def beside_engine() -> Iterator[None]:
     """What is done in the block, within a call to the engine, does not count against its deadline.
 
-    It has to have a deadline of its own.
+    It has to have a deadline of its own. The call's place is given up: others are not to wait for
+    what is no work of the engine.
     """
-    bound = _bound.get()
+    call = _call.get()
+    if call is not None:
+        call.leave()
+    bound = call.bound if call else None
     ends = bound.when() if bound else None
     if bound is None or ends is None or bound.expired():
         yield

@@ -59,6 +59,14 @@ QUEUE_GRACE = timedelta(seconds=1)
 LETTER_BEGINS_WITHIN = timedelta(minutes=1)
 """After a task has failed for good."""
 _DESCRIBES_AT_ONCE = 8
+STARTS_AT_ONCE = 16
+"""Start calls of a process that the engine has at a time; further ones wait here, in their order.
+
+A busy engine shares itself among the calls that it has. With the starts of a hundred clients among
+them it begins tasks faster than it ends them: of 2,000 queued tasks over a thousand were open at a
+time, and each cost it 22 to 24 ms of CPU in place of 17. It bounds what one process may start in a
+second only where a start takes the engine longer than a tenth of a second.
+"""
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,7 @@ class Tasks:
         self._deadline = timedelta(seconds=rpc_timeout)
         self._block = block
         self._notes_builds = notes_builds
+        self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
         self._recorder = Recorder(client.data_converter)
         self._histories = Histories(client, rpc_timeout)
         self._finals = Finals()
@@ -132,7 +141,7 @@ class Tasks:
             IdempotencyConflict: the id exists with another fingerprint.
         """
         try:
-            async with engine_call(self._deadline):
+            async with engine_call(self._deadline, self._starts):
                 await self._client.start_workflow(
                     WORKFLOW_TYPE,
                     task,

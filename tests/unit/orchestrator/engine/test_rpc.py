@@ -1,6 +1,7 @@
 """The engine's errors in our words."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from temporalio.api.common.v1 import GrpcStatus
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure, NotFoundFailure
 from temporalio.service import RPCError, RPCStatusCode
 
-from orchestrator.engine.rpc import engine_call, names_missing_namespace, unavailable
+from orchestrator.engine.rpc import beside_engine, engine_call, names_missing_namespace, unavailable
 from orchestrator.errors import EngineUnavailable
 
 DEADLINE = timedelta(seconds=20)
@@ -110,3 +111,85 @@ async def test_a_call_that_is_answered() -> None:
     async with engine_call(DEADLINE):
         answered = True
     assert answered
+
+
+class Places:
+    """One place, and calls that want it."""
+
+    def __init__(self, deadline: timedelta = DEADLINE) -> None:
+        self._deadline = deadline
+        self._places = asyncio.Semaphore(1)
+        self.made: list[str] = []
+        self.go = asyncio.Event()
+
+    async def call(self, name: str, *, beside: bool = False) -> None:
+        """A call that lasts until it may go; with ``beside``, at the storage."""
+        async with engine_call(self._deadline, self._places):
+            self.made.append(name)
+            if beside:
+                with beside_engine():
+                    await self.go.wait()
+            else:
+                await self.go.wait()
+
+    def begin(self, *names: str) -> list[asyncio.Task[None]]:
+        """Calls of these names."""
+        return [asyncio.create_task(self.call(name)) for name in names]
+
+    async def free(self) -> None:
+        """Whoever comes now gets the place."""
+        self.go.set()
+        async with asyncio.timeout(10):
+            await self.call("last")
+
+
+async def test_calls_wait_for_a_place_in_their_order() -> None:
+    """Each is made when the one before it has been."""
+    places = Places()
+    calls = places.begin("a", "b", "c")
+    await _until(lambda: bool(places.made))
+    assert places.made == ["a"]
+    places.go.set()
+    await asyncio.gather(*calls)
+    assert places.made == ["a", "b", "c"]
+    await places.free()
+
+
+async def test_a_call_that_gets_no_place_in_time_is_not_made() -> None:
+    """Its caller may try again; who has the place keeps it no longer than its own deadline."""
+    places = Places(timedelta(seconds=0.05))
+    ends = await asyncio.gather(*places.begin("a", "b"), return_exceptions=True)
+    assert [type(end) for end in ends] == [EngineUnavailable, EngineUnavailable]
+    assert places.made == ["a"]
+    await places.free()
+
+
+async def test_a_call_that_is_cancelled_leaves_its_place() -> None:
+    """Whether it has it or waits for it."""
+    places = Places()
+    calls = places.begin("a", "b")
+    await _until(lambda: bool(places.made))
+    for call in reversed(calls):
+        call.cancel()
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(end, asyncio.CancelledError) for end in ends)
+    assert places.made == ["a"]
+    await places.free()
+
+
+async def test_nobody_waits_for_what_a_call_does_beside_the_engine() -> None:
+    """A payload that is long in being stored holds up no other start."""
+    places = Places()
+    storing = asyncio.create_task(places.call("storing", beside=True))
+    others = places.begin("a", "b")
+    await _until(lambda: len(places.made) > 1)
+    assert places.made == ["storing", "a"]
+    places.go.set()
+    await asyncio.gather(storing, *others)
+    assert places.made == ["storing", "a", "b"]
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - it takes a turn of the loop or two
+            await asyncio.sleep(0)

@@ -1,0 +1,51 @@
+"""How many starts of tasks the engine is asked for at a time."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from temporalio.client import Client
+
+from orchestrator.engine.converter import data_converter
+from orchestrator.engine.tasks import STARTS_AT_ONCE, Tasks
+from orchestrator.models import Task
+from tests.support.plans import plan
+
+
+class Engine:
+    """Keeps each start until it is told to go on."""
+
+    data_converter = data_converter
+
+    def __init__(self) -> None:
+        self.under_way = self.most = self.started = 0
+        self.go = asyncio.Event()
+
+    async def start_workflow(self, *_: Any, **__: Any) -> None:
+        """Count those under way."""
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await self.go.wait()
+            await asyncio.sleep(0)
+        finally:
+            self.under_way -= 1
+        self.started += 1
+
+
+async def test_an_engine_is_asked_for_so_many_starts_at_a_time() -> None:
+    """However many come at once; all are made."""
+    engine, number = Engine(), 3 * STARTS_AT_ONCE
+    tasks = Tasks(cast("Client", engine), rpc_timeout=10)
+    task, chosen = Task(pattern="read_pdf", payload={}), plan()
+    now = datetime.now(UTC)
+    submitted = [
+        asyncio.create_task(tasks.submit(task, chosen, f"task-{each}", now))
+        for each in range(number)
+    ]
+    async with asyncio.timeout(10):
+        while engine.under_way < STARTS_AT_ONCE:  # noqa: ASYNC110 - it takes a few turns of the loop
+            await asyncio.sleep(0)
+        engine.go.set()
+        await asyncio.gather(*submitted)
+    assert (engine.most, engine.started) == (STARTS_AT_ONCE, number)
