@@ -21,6 +21,7 @@ from orchestrator.engine.callbacks import Callbacks
 from orchestrator.engine.cancellations import Cancellations
 from orchestrator.engine.completions import Completions
 from orchestrator.engine.dead_letters import DeadLetters
+from orchestrator.engine.embedded import STARTS_AT_ONCE
 from orchestrator.engine.fleet import FIRST_LOOK_SECONDS
 from orchestrator.engine.live_events import LiveEvents
 from orchestrator.engine.overview import Overview
@@ -28,8 +29,10 @@ from orchestrator.engine.priorities import Priorities
 from orchestrator.engine.readiness import Readiness
 from orchestrator.engine.record import Blocked
 from orchestrator.engine.redrives import Redrives
+from orchestrator.engine.returned import Returned
 from orchestrator.engine.tasks import Tasks
 from orchestrator.engine.traffic import Traffic
+from orchestrator.engine.turns import Turns
 from orchestrator.engine.usage import Usage
 from orchestrator.engine.versions import make_current
 from orchestrator.errors import StartupError
@@ -63,12 +66,13 @@ async def open_services(
     task to the process that started it, in the answer to the start call.
     """
     authenticator, resolver = Authenticator(settings), PlanResolver(Routes(settings))
+    returned = Returned()
     async with (
         sharing(settings, "api", exposition, spans) as shared,
-        running(worker_of(settings, shared, resolver)) as workflows,
+        running(worker_of(settings, shared, resolver, returned)) as workflows,
     ):
         process = Process(exposition, stopping, workflows)
-        services = services_of(settings, shared, resolver, authenticator, process)
+        services = services_of(settings, shared, resolver, authenticator, process, returned)
         shared.fleet.listen(lambda snapshot, _: services.admission.sync(snapshot))
         await make_current(shared.client, settings.temporal)
         await shared.fleet.begin(FIRST_LOOK_SECONDS)
@@ -78,7 +82,9 @@ async def open_services(
             yield services
 
 
-def worker_of(settings: Settings, shared: Shared, resolver: PlanResolver) -> Worker:
+def worker_of(
+    settings: Settings, shared: Shared, resolver: PlanResolver, returned: Returned
+) -> Worker:
     """The worker that carries out workflows beside the API."""
     calls = AgentCalls(
         shared.pools,
@@ -94,6 +100,7 @@ def worker_of(settings: Settings, shared: Shared, resolver: PlanResolver) -> Wor
         grace_of(settings),
         events=EventPublisher(shared.outbox, shared.publisher),
         versioning=settings.temporal.versioning,
+        interceptors=[returned],
     )
 
 
@@ -120,10 +127,11 @@ def services_of(
     resolver: PlanResolver,
     authenticator: Authenticator,
     process: Process,
+    returned: Returned,
 ) -> Services:
     """What the routers work with; nothing is asked of the engine yet."""
     client, timeout = shared.client, settings.temporal.rpc_timeout
-    tasks, overview, admission = queue_of(settings, shared)
+    tasks, overview, admission = queue_of(settings, shared, returned)
     aggregates = Aggregates(client, timeout)
     services = Services(
         settings=settings,
@@ -155,7 +163,9 @@ def services_of(
     return services
 
 
-def queue_of(settings: Settings, shared: Shared) -> tuple[Tasks, Overview, Admission]:
+def queue_of(
+    settings: Settings, shared: Shared, returned: Returned
+) -> tuple[Tasks, Overview, Admission]:
     """The tasks, how many wait, and how many more may.
 
     The overview counts tasks, and tasks ask admission what they wait for.
@@ -167,6 +177,8 @@ def queue_of(settings: Settings, shared: Shared) -> tuple[Tasks, Overview, Admis
         lambda agent: what_blocks(agent, shared.pools, admission),
         # Other engines may be of a version that refuses it, and versions are other builds.
         notes_builds=settings.temporal.is_embedded and not settings.temporal.versioning.enabled,
+        returned=returned,
+        starts=Turns(STARTS_AT_ONCE) if settings.temporal.is_embedded else None,
     )
     overview = Overview(shared.client, tasks, tuple(settings.agents), timeout)
     admission = Admission(settings, shared.pools, overview, shared.buckets)

@@ -16,6 +16,7 @@ from orchestrator.config import Settings
 from orchestrator.engine.overview import Snapshot
 from orchestrator.errors import (
     AgentUnavailable,
+    EngineBusy,
     EngineUnavailable,
     QueueFull,
     QuotaExceeded,
@@ -109,6 +110,9 @@ class Admission:
         try:
             yield ticket
             started = not ticket.replayed
+        except EngineBusy:
+            ticket.replayed = True
+            raise
         except EngineUnavailable:
             # The engine may have started it all the same.
             started = True

@@ -348,6 +348,10 @@ class EngineUnavailable(OrchestratorError):
     """The engine is unreachable, or slower than the deadline of the call."""
 
 
+class EngineBusy(EngineUnavailable):
+    """The engine was not asked, since it answers nobody: what was wanted has surely not begun."""
+
+
 class EngineRefused(OrchestratorError):
     """The engine will not do what was asked, however often: its reason is for whoever asked."""
 

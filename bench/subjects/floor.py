@@ -19,7 +19,7 @@ from orchestrator.config import Embedded, Temporal
 from orchestrator.engine import embedded
 from orchestrator.engine.connect import connect
 from tests.support.stack import free_port
-from workflows.hosting import WORKFLOWS_AT_ONCE
+from workflows.hosting import WORKFLOW_POLLS, WORKFLOWS_AT_ONCE
 
 QUEUE = "floor"
 EAGER = "floor eager"
@@ -51,14 +51,17 @@ class Floor:
         """Start the workflows and wait until they have completed."""
         goal = await self._readings.ended() + order.tasks
 
+        places = asyncio.Semaphore(embedded.STARTS_AT_ONCE)
+
         async def send() -> str:
-            handle = await self._client.start_workflow(
-                Empty.run,
-                dict(PAYLOAD),
-                id=str(uuid.uuid4()),
-                task_queue=QUEUE,
-                request_eager_start=order.mode == EAGER,
-            )
+            async with places:
+                handle = await self._client.start_workflow(
+                    Empty.run,
+                    dict(PAYLOAD),
+                    id=str(uuid.uuid4()),
+                    task_queue=QUEUE,
+                    request_eager_start=order.mode == EAGER,
+                )
             return handle.id
 
         @asynccontextmanager
@@ -94,6 +97,7 @@ async def opened(place: Place) -> AsyncIterator[Floor]:
             workflow_runner=UnsandboxedWorkflowRunner(),
             max_cached_workflows=WORKFLOWS_AT_ONCE,
             max_concurrent_workflow_tasks=WORKFLOWS_AT_ONCE,
+            max_concurrent_workflow_task_polls=WORKFLOW_POLLS,
         )
         running = asyncio.create_task(worker.run())
         yield Floor(client, server.pid, place)

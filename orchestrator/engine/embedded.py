@@ -53,6 +53,14 @@ DYNAMIC_CONFIG = {
     "frontend.namespaceCount": "20000",
 }
 
+STARTS_AT_ONCE = 8
+"""Starts of single tasks that an API process asks the server for at a time.
+
+The server has one connection to its database, and shares it among the calls that it has. With the
+starts of a hundred clients among them it begins tasks faster than it ends them: of 2,000 queued
+tasks over a thousand were open at a time, and each cost it 22 to 24 ms of CPU in place of 17.
+"""
+
 _GARBAGE_PERCENT = "200"
 """By how much the server's heap may grow between two collections of garbage; Go's default is 100.
 

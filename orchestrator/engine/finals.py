@@ -47,7 +47,7 @@ class Finals:
             self._confirm(found)
         return found
 
-    def keep(self, run_id: str, status: TaskStatus, size: int) -> None:
+    def keep(self, run_id: str, status: TaskStatus, size: int = 0) -> None:
         """Keep the status of a run whose last event has so many bytes, unless those are many."""
         if size > self._most_bytes:
             return

@@ -189,6 +189,12 @@ class Recorder:
         found: Progress = (await self._converter.decode(payloads, [Progress]))[0]
         return found
 
+    async def completed_status(
+        self, info: WorkflowExecutionInfo, outcome: TaskOutcome
+    ) -> TaskStatus:
+        """The status of a task that has completed with this outcome."""
+        return _completed(await self.head(info), outcome)
+
     async def closed_status(self, info: WorkflowExecutionInfo, event: HistoryEvent) -> TaskStatus:
         """The status of a task that has ended, by the last event of its history."""
         head = await self.head(info)
@@ -196,8 +202,8 @@ class Recorder:
         if event.HasField("workflow_execution_completed_event_attributes"):
             payloads = event.workflow_execution_completed_event_attributes.result.payloads
             outcome = (await self._converter.decode(payloads, [TaskOutcome]))[0]
-            update = _from_outcome(outcome) | {"result": outcome.result}
-        elif event.HasField("workflow_execution_failed_event_attributes"):
+            return _completed(head, outcome)
+        if event.HasField("workflow_execution_failed_event_attributes"):
             failure = event.workflow_execution_failed_event_attributes.failure
             error, error_type, failed = await self._error(failure)
             update = (_from_outcome(failed) if isinstance(failed, TaskOutcome) else {}) | {
@@ -226,6 +232,10 @@ class Recorder:
                 carried = TaskOutcome.model_validate(details)
             return error.message, error.type or "Failed", carried
         return str(error), type(error).__name__, None
+
+
+def _completed(head: TaskStatus, outcome: TaskOutcome) -> TaskStatus:
+    return head.model_copy(update=_from_outcome(outcome) | {"result": outcome.result})
 
 
 def _from_outcome(outcome: TaskOutcome) -> dict[str, Any]:

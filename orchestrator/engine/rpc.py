@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
+from orchestrator.engine.turns import Turn, Turns
 from orchestrator.errors import EngineUnavailable, OrchestratorError
 
 _UNAVAILABLE = {
@@ -37,65 +39,59 @@ EAGERLY_ONCE: dict[str, Any] = {
 """How a workflow is started that no request may start twice: its first task comes in the answer."""
 
 
+@dataclass(frozen=True)
 class _Call:
-    """A call that is under way: what bounds it, and the place that it has taken, if any."""
+    """A call that is under way: what bounds it, and its turn, where it needed one."""
 
-    def __init__(self, bound: asyncio.Timeout, places: asyncio.Semaphore | None) -> None:
-        self.bound = bound
-        self._places = places
-
-    def leave(self) -> None:
-        """Give the place to the next, once."""
-        if self._places is not None:
-            self._places.release()
-            self._places = None
+    bound: asyncio.Timeout
+    turn: Turn | None
 
 
 _call: ContextVar[_Call | None] = ContextVar("_call", default=None)
 
 
 @asynccontextmanager
-async def engine_call(
-    deadline: timedelta, places: asyncio.Semaphore | None = None
-) -> AsyncIterator[None]:
+async def engine_call(deadline: timedelta, turns: Turns | None = None) -> AsyncIterator[None]:
     """Bound a call to the engine, retries of the client included.
 
-    With ``places`` it is made when it has got one of them, in the order of those who want one;
-    waiting counts against the deadline.
+    With ``turns`` it is made when its turn has come, and has all its time from then on.
 
     Raises:
-        EngineUnavailable: the engine did not answer, or could not.
+        EngineUnavailable: the engine did not answer, or could not; EngineBusy: nor was it asked.
     """
+    turn = await turns.take(deadline.total_seconds()) if turns is not None else None
+    answered = False
     try:
         async with asyncio.timeout(deadline.total_seconds()) as bound:
-            if places is not None:
-                await places.acquire()
-            call = _Call(bound, places)
-            token = _call.set(call)
+            token = _call.set(_Call(bound, turn))
             try:
                 yield
             finally:
                 _call.reset(token)
-                call.leave()
+        answered = True
     except TimeoutError:
         raise EngineUnavailable("The engine did not answer in time") from None
     except RPCError as error:
         translated = unavailable(error)
+        answered = translated is None
         if translated is None:
             raise
         raise translated from error
+    finally:
+        if turn is not None:
+            turn.leave(answered=answered)
 
 
 @contextmanager
 def beside_engine() -> Iterator[None]:
     """What is done in the block, within a call to the engine, does not count against its deadline.
 
-    It has to have a deadline of its own. The call's place is given up: others are not to wait for
-    what is no work of the engine.
+    It has to have a deadline of its own. The call's turn is given up for good: nobody is to wait
+    for what is no work of the engine, and such calls are rare.
     """
     call = _call.get()
-    if call is not None:
-        call.leave()
+    if call is not None and call.turn is not None:
+        call.turn.leave()
     bound = call.bound if call else None
     ends = bound.when() if bound else None
     if bound is None or ends is None or bound.expired():

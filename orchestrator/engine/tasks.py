@@ -43,7 +43,9 @@ from orchestrator.engine.record import (
     Waiting,
     waited_long,
 )
+from orchestrator.engine.returned import Returned
 from orchestrator.engine.rpc import EAGERLY_ONCE, engine_call
+from orchestrator.engine.turns import Turns
 from orchestrator.errors import (
     EngineRefused,
     EngineUnavailable,
@@ -59,14 +61,6 @@ QUEUE_GRACE = timedelta(seconds=1)
 LETTER_BEGINS_WITHIN = timedelta(minutes=1)
 """After a task has failed for good."""
 _DESCRIBES_AT_ONCE = 8
-STARTS_AT_ONCE = 16
-"""Start calls of a process that the engine has at a time; further ones wait here, in their order.
-
-A busy engine shares itself among the calls that it has. With the starts of a hundred clients among
-them it begins tasks faster than it ends them: of 2,000 queued tasks over a thousand were open at a
-time, and each cost it 22 to 24 ms of CPU in place of 17. It bounds what one process may start in a
-second only where a start takes the engine longer than a tenth of a second.
-"""
 
 
 @dataclass(frozen=True)
@@ -96,6 +90,8 @@ class Tasks:
 
     ``block`` knows, without asking anybody, what keeps an agent's queue waiting. ``notes_builds``:
     the engine takes at the start what it would note of its own accord (search_attributes.BUILDS).
+    ``returned`` knows what tasks returned that have ended in this process. Starts take their turn
+    at ``starts``, where that is given.
     Items of ``batches`` are tasks as all others.
 
     Every method raises EngineUnavailable when the engine does not answer.
@@ -108,15 +104,18 @@ class Tasks:
         block: Callable[[str], Blocked | None] = lambda _: None,
         *,
         notes_builds: bool = False,
+        returned: Returned | None = None,
+        starts: Turns | None = None,
     ) -> None:
         self._client = client
         self._deadline = timedelta(seconds=rpc_timeout)
         self._block = block
         self._notes_builds = notes_builds
-        self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._starts = starts
         self._recorder = Recorder(client.data_converter)
         self._histories = Histories(client, rpc_timeout)
         self._finals = Finals()
+        self._returned = returned or Returned()
         self.batches = Batches(client, rpc_timeout, self._own, notes_builds=notes_builds)
 
     async def submit(
@@ -241,6 +240,10 @@ class Tasks:
 
     async def _final(self, info: WorkflowExecutionInfo, event: HistoryEvent | None) -> TaskStatus:
         """The status of a task that has ended; ``event`` is its last, if it is known."""
+        if outcome := self._returned.take(info):
+            status = await self._recorder.completed_status(info, outcome)
+            self._finals.keep(info.execution.run_id, status)
+            return status
         event = event or await self._closing_event(info.execution.workflow_id, 0)
         if event is None:
             raise EngineUnavailable("The engine has closed the task but not yet its history")

@@ -16,7 +16,7 @@ from typing import Protocol
 from orchestrator.buckets import Buckets
 from orchestrator.config import Quota
 from orchestrator.engine.shared import SharedQuestions
-from orchestrator.errors import EngineUnavailable, QuotaExceeded
+from orchestrator.errors import EngineBusy, EngineUnavailable, QuotaExceeded
 from orchestrator.models import LimitMode, RateLimit
 from orchestrator.resilience.limiter import Decision
 from orchestrator.shared_limits import SharedBuckets
@@ -129,6 +129,9 @@ class Quotas:
         grant = Grant(tenant, decision, tuple(each.allowance for each in places))
         try:
             yield grant
+        except EngineBusy:
+            grant.replayed = True
+            raise
         except EngineUnavailable:
             raise  # they may have been started all the same
         except Exception:

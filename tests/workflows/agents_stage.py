@@ -20,6 +20,7 @@ from activities.run_chunk import ChunkCalls
 from orchestrator.buckets import Buckets
 from orchestrator.config import Settings
 from orchestrator.engine.queues import describe_queue
+from orchestrator.engine.returned import Returned
 from orchestrator.engine.tasks import Tasks
 from orchestrator.limits import RateLimits
 from orchestrator.models import Task
@@ -48,7 +49,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.routes = Routes(self.settings)
-        self.tasks = Tasks(self.client, RPC_SECONDS)
+        self.returned = Returned()
+        self.tasks = Tasks(self.client, RPC_SECONDS, returned=self.returned)
         self.pools = Pools.of(self.settings)
         self.transport = HttpTransport(100_000)
         self.calls = AgentCalls(self.pools, self.transport, {})
@@ -75,7 +77,10 @@ class Stage:
 
     def workflows(self) -> Worker:
         """A worker for the workflows; outside the sandbox, for tests that change an option."""
-        return workflow_worker(self.client, self.calls, PlanResolver(self.routes), GRACE)
+        resolver = PlanResolver(self.routes)
+        return workflow_worker(
+            self.client, self.calls, resolver, GRACE, interceptors=[self.returned]
+        )
 
     def worker(self, which: int = 0) -> Worker:
         """A worker for one agent's calls, as the product makes it."""

@@ -12,7 +12,8 @@ from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure, NotFoundFai
 from temporalio.service import RPCError, RPCStatusCode
 
 from orchestrator.engine.rpc import beside_engine, engine_call, names_missing_namespace, unavailable
-from orchestrator.errors import EngineUnavailable
+from orchestrator.engine.turns import Turns
+from orchestrator.errors import EngineBusy, EngineUnavailable
 
 DEADLINE = timedelta(seconds=20)
 
@@ -113,18 +114,18 @@ async def test_a_call_that_is_answered() -> None:
     assert answered
 
 
-class Places:
-    """One place, and calls that want it."""
+class Calls:
+    """Calls that last until they may go on, one at a time."""
 
     def __init__(self, deadline: timedelta = DEADLINE) -> None:
         self._deadline = deadline
-        self._places = asyncio.Semaphore(1)
+        self.turns = Turns(1)
         self.made: list[str] = []
         self.go = asyncio.Event()
 
     async def call(self, name: str, *, beside: bool = False) -> None:
-        """A call that lasts until it may go; with ``beside``, at the storage."""
-        async with engine_call(self._deadline, self._places):
+        """One of them; with ``beside``, it is at the storage."""
+        async with engine_call(self._deadline, self.turns):
             self.made.append(name)
             if beside:
                 with beside_engine():
@@ -137,56 +138,97 @@ class Places:
         return [asyncio.create_task(self.call(name)) for name in names]
 
     async def free(self) -> None:
-        """Whoever comes now gets the place."""
+        """Whoever comes now has its turn."""
         self.go.set()
         async with asyncio.timeout(10):
             await self.call("last")
 
 
-async def test_calls_wait_for_a_place_in_their_order() -> None:
-    """Each is made when the one before it has been."""
-    places = Places()
-    calls = places.begin("a", "b", "c")
-    await _until(lambda: bool(places.made))
-    assert places.made == ["a"]
-    places.go.set()
-    await asyncio.gather(*calls)
-    assert places.made == ["a", "b", "c"]
-    await places.free()
+async def test_calls_are_made_in_their_order() -> None:
+    """Each when the one before it has been answered."""
+    calls = Calls()
+    begun = calls.begin("a", "b", "c")
+    await _until(lambda: bool(calls.made))
+    assert calls.made == ["a"]
+    calls.go.set()
+    await asyncio.gather(*begun)
+    assert calls.made == ["a", "b", "c"]
+    await calls.free()
 
 
-async def test_a_call_that_gets_no_place_in_time_is_not_made() -> None:
-    """Its caller may try again; who has the place keeps it no longer than its own deadline."""
-    places = Places(timedelta(seconds=0.05))
-    ends = await asyncio.gather(*places.begin("a", "b"), return_exceptions=True)
-    assert [type(end) for end in ends] == [EngineUnavailable, EngineUnavailable]
-    assert places.made == ["a"]
-    await places.free()
+async def test_a_call_is_not_made_while_the_engine_answers_nobody() -> None:
+    """Its caller is told that it has surely not begun."""
+    calls = Calls(timedelta(seconds=0.3))
+    first = asyncio.create_task(_held(calls))
+    await _until(lambda: bool(calls.made))
+    with pytest.raises(EngineBusy, match="did not answer in time"):
+        await calls.call("b")
+    assert calls.made == ["held"]
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await calls.free()
 
 
-async def test_a_call_that_is_cancelled_leaves_its_place() -> None:
+async def test_a_call_waits_for_as_long_as_others_are_answered() -> None:
+    """And has the whole of its deadline from its turn on: a burst is worked off, not refused."""
+    calls = Calls(timedelta(seconds=1))
+
+    async def slow(name: str) -> None:
+        async with engine_call(timedelta(seconds=1), calls.turns):
+            calls.made.append(name)
+            await asyncio.sleep(0.3)
+
+    names = [str(each) for each in range(6)]
+    async with asyncio.timeout(30):
+        await asyncio.gather(*map(slow, names))
+    assert calls.made == names
+
+
+async def test_a_call_that_is_cancelled_leaves_its_turn() -> None:
     """Whether it has it or waits for it."""
-    places = Places()
-    calls = places.begin("a", "b")
-    await _until(lambda: bool(places.made))
-    for call in reversed(calls):
+    calls = Calls()
+    begun = calls.begin("a", "b")
+    await _until(lambda: bool(calls.made))
+    for call in reversed(begun):
         call.cancel()
-    ends = await asyncio.gather(*calls, return_exceptions=True)
+    ends = await asyncio.gather(*begun, return_exceptions=True)
     assert all(isinstance(end, asyncio.CancelledError) for end in ends)
-    assert places.made == ["a"]
-    await places.free()
+    assert calls.made == ["a"]
+    await calls.free()
+
+
+async def test_a_turn_that_comes_as_its_call_is_cancelled_is_handed_on() -> None:
+    """To the next who waits."""
+    calls = Calls()
+    first, second, third = calls.begin("a", "b", "c")
+    await _until(lambda: bool(calls.made))
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)  # the second has its turn, and has not run
+    second.cancel()
+    calls.go.set()
+    async with asyncio.timeout(10):
+        await third
+    assert "c" in calls.made
+    await calls.free()
 
 
 async def test_nobody_waits_for_what_a_call_does_beside_the_engine() -> None:
     """A payload that is long in being stored holds up no other start."""
-    places = Places()
-    storing = asyncio.create_task(places.call("storing", beside=True))
-    others = places.begin("a", "b")
-    await _until(lambda: len(places.made) > 1)
-    assert places.made == ["storing", "a"]
-    places.go.set()
+    calls = Calls()
+    storing = asyncio.create_task(calls.call("storing", beside=True))
+    others = calls.begin("a", "b")
+    await _until(lambda: len(calls.made) > 1)
+    assert calls.made == ["storing", "a"]
+    calls.go.set()
     await asyncio.gather(storing, *others)
-    assert places.made == ["storing", "a", "b"]
+    assert calls.made == ["storing", "a", "b"]
+
+
+async def _held(calls: Calls) -> None:
+    """A call whose own deadline is far away, and which is never answered."""
+    async with engine_call(DEADLINE, calls.turns):
+        calls.made.append("held")
+        await asyncio.Event().wait()
 
 
 async def _until(holds: Callable[[], bool]) -> None:

@@ -7,7 +7,9 @@ from typing import Any, cast
 from temporalio.client import Client
 
 from orchestrator.engine.converter import data_converter
-from orchestrator.engine.tasks import STARTS_AT_ONCE, Tasks
+from orchestrator.engine.embedded import STARTS_AT_ONCE
+from orchestrator.engine.tasks import Tasks
+from orchestrator.engine.turns import Turns
 from orchestrator.models import Task
 from tests.support.plans import plan
 
@@ -36,7 +38,7 @@ class Engine:
 async def test_an_engine_is_asked_for_so_many_starts_at_a_time() -> None:
     """However many come at once; all are made."""
     engine, number = Engine(), 3 * STARTS_AT_ONCE
-    tasks = Tasks(cast("Client", engine), rpc_timeout=10)
+    tasks = Tasks(cast("Client", engine), rpc_timeout=10, starts=Turns(STARTS_AT_ONCE))
     task, chosen = Task(pattern="read_pdf", payload={}), plan()
     now = datetime.now(UTC)
     submitted = [

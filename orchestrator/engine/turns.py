@@ -1,0 +1,69 @@
+"""So many calls at a time: further ones wait for their turn, as long as others get on."""
+
+import asyncio
+from collections import deque
+
+from orchestrator.errors import EngineBusy
+
+
+class Turn:
+    """The place of one call."""
+
+    def __init__(self, turns: "Turns") -> None:
+        self._turns: Turns | None = turns
+
+    def leave(self, *, answered: bool = False) -> None:
+        """Give the place to the next, once; ``answered`` says that the engine gets on."""
+        if self._turns is not None:
+            self._turns.give_back(answered=answered)
+            self._turns = None
+
+
+class Turns:
+    """Places for calls of one process, taken in the order in which they are wanted."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._moved = 0.0
+        """When the engine last answered one of the calls, by the loop's clock."""
+
+    async def take(self, patience: float) -> Turn:
+        """Wait for a place, unless the engine answers none of the calls for so many seconds.
+
+        Raises:
+            EngineBusy: it did not.
+        """
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait(patience)
+        return Turn(self)
+
+    async def _wait(self, patience: float) -> None:
+        loop = asyncio.get_running_loop()
+        mine, since = loop.create_future(), loop.time()
+        self._waiting.append(mine)
+        try:
+            while not mine.done():
+                left = max(since, self._moved) + patience - loop.time()
+                if left <= 0:
+                    break
+                await asyncio.wait({mine}, timeout=left)
+        except BaseException:
+            if not mine.cancel():
+                self.give_back()  # it came in the same moment
+            raise
+        if mine.cancel():
+            raise EngineBusy("The engine did not answer in time")
+
+    def give_back(self, *, answered: bool = False) -> None:
+        """Free a place for the first who waits; ``answered`` by the engine, or only ended."""
+        if answered:
+            self._moved = asyncio.get_running_loop().time()
+        while self._waiting:
+            first = self._waiting.popleft()
+            if not first.done():
+                first.set_result(None)
+                return
+        self._free += 1
