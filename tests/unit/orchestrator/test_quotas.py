@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from orchestrator.config import Quota
-from orchestrator.errors import EngineUnavailable, QueueFull, QuotaExceeded
+from orchestrator.errors import EngineBusy, EngineUnavailable, QueueFull, QuotaExceeded
 from orchestrator.resilience.limiter import Decision
 from orchestrator.security import quotas as module
 from orchestrator.security.quotas import DAILY_SECONDS, RUNNING_SECONDS, Quotas
@@ -214,6 +214,18 @@ async def test_what_may_have_been_started_counts(quota: Quota) -> None:
     for _ in range(2):
         await fail(found, EngineUnavailable("no answer"))
         engine.listed["acme"] += 1
+    await refused(found)
+
+
+@pytest.mark.parametrize("quota", [RUNNING, Quota(daily=2), Quota(rate=1, burst=2)])
+async def test_what_the_engine_was_not_asked_for_does_not_count(quota: Quota) -> None:
+    """It has surely not been started."""
+    engine = Engine()
+    found = quotas(engine, quota)
+    for _ in range(2):
+        await fail(found, EngineBusy("no answer"))
+    for _ in range(2):
+        await start(found)
     await refused(found)
 
 
