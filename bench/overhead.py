@@ -5,7 +5,7 @@ In turn, several times, in one run:
 - ``submit``: POST /orchestrate against the start call alone, CPU of the API's process and the
   engine's; the tasks go no further than their agent's queue;
 - ``status``: GET /status of a task that has ended, again and again, against one describe call,
-  likewise; ``first status``: of many such tasks, each once, after their ``Prefer: wait``;
+  likewise; ``first status``: of many such tasks, each once, where nobody has asked before;
 - ``health``: requests a second of GET /health against those of an empty route.
 """
 
@@ -26,6 +26,7 @@ from typing import Any
 import uvloop
 from rich.console import Console
 from rich.table import Table
+from temporalio.client import Client as Temporal
 
 from bench.bare import PATTERN, many
 from bench.children import child
@@ -38,7 +39,7 @@ from tests.support.stack import Stack, free_port, running
 GOALS = {
     "submit": "at most 1.3",
     "status": "at most 1.5",
-    "first status": "none",
+    "first status": "at most 1.5",
     "health": "at least 0.7",
 }
 _TIMES_READ = 5
@@ -174,16 +175,18 @@ async def measure(rounds: int, tasks: int) -> list[dict[str, dict[str, float]]]:
 
 
 async def _ended(stack: Stack, number: int) -> list[str]:
-    """The ids of so many tasks, after their end."""
+    """The ids of so many tasks, after their end, of which only the engine was asked."""
     body = {"pattern": "work", "payload": PAYLOAD}
+    engine = await Temporal.connect(stack.engine)
     ended: list[str] = []
 
     async def one() -> None:
         client = await Client.connect(stack.url)
-        answer = await client.request("POST", "/orchestrate", body, headers="Prefer: wait=30\r\n")
+        answer = await client.request("POST", "/orchestrate", body)
         client.close()
-        if answer.get("status") != "completed":
-            raise ValueError(f"a task did not complete: {answer}")
+        if "task_id" not in answer:
+            raise ValueError(f"a task was not accepted: {answer}")
+        await engine.get_workflow_handle(answer["task_id"]).result()
         ended.append(str(answer["task_id"]))
 
     await many(number, one)
