@@ -2,10 +2,11 @@
 
 ``python -m bench.bare`` takes its configuration from ``ORCHESTRATOR_`` variables. Each line on
 stdin is an order, answered by an empty line when it is done: ``start N`` starts so many tasks,
-``describe N ID`` describes a workflow so many times.
+``describe N ID ...`` describes workflows in turn, so many times in all.
 """
 
 import asyncio
+import itertools
 import os
 import sys
 import uuid
@@ -65,8 +66,9 @@ async def serve(settings: Settings) -> None:
             match line.split():
                 case ["start", number]:
                     await many(int(number), start)
-                case ["describe", number, name]:
-                    await many(int(number), client.get_workflow_handle(name).describe)
+                case ["describe", number, *names]:
+                    turns = itertools.cycle(map(client.get_workflow_handle, names))
+                    await many(int(number), lambda: next(turns).describe())  # noqa: B023 - used here
             print(flush=True)
     await transport.close()
 

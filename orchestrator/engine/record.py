@@ -67,10 +67,10 @@ class Recorder:
 
     async def memo(self, memo: Memo) -> dict[str, Any]:
         """The decoded memo."""
-        return {
-            name: (await self._converter.decode([payload]))[0]
-            for name, payload in memo.fields.items()
-        }
+        if not memo.fields:
+            return {}
+        names, payloads = zip(*memo.fields.items(), strict=True)
+        return dict(zip(names, await self._converter.decode(payloads), strict=True))
 
     async def head(self, info: WorkflowExecutionInfo) -> TaskStatus:
         """What a list shows: everything that needs neither history nor pending activities."""
