@@ -30,6 +30,7 @@ OrchestratorError
 │   └── TenantForbidden         nor for that tenant
 ├── QuotaExceeded               the tenant has as much as it may
 ├── EngineUnavailable           the engine did not answer in time
+│   ├── EngineBusy              nor was it asked, since it answers nobody
 │   ├── PayloadUnreadable       a payload is encrypted with a key that is not there, or changed
 │   ├── ObjectMissing           a payload that was stored outside of the engine is gone
 │   └── StorageUnavailable      the storage of large payloads does not answer
