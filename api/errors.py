@@ -40,10 +40,8 @@ from orchestrator.errors import (
     QuotaExceeded,
     RateLimited,
     RedriveNotFound,
-    StorageUnavailable,
     StreamsFull,
     TaskNotFound,
-    TenantForbidden,
     Unauthenticated,
     UnknownEvent,
     UnknownPattern,
@@ -74,9 +72,6 @@ STATUSES: dict[type[Exception], HTTPStatus] = {
     IdempotencyConflict: HTTPStatus.UNPROCESSABLE_ENTITY,
     EngineUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     EngineRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
-    PayloadUnreadable: HTTPStatus.SERVICE_UNAVAILABLE,
-    ObjectMissing: HTTPStatus.SERVICE_UNAVAILABLE,
-    StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     AgentUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     QueueFull: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -85,8 +80,8 @@ STATUSES: dict[type[Exception], HTTPStatus] = {
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
     QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     Forbidden: HTTPStatus.FORBIDDEN,
-    TenantForbidden: HTTPStatus.FORBIDDEN,
 }
+"""By the kind of error; one that is not here has that of the kind that it is one of."""
 
 ORDER_STATUSES = {
     "not_found": HTTPStatus.NOT_FOUND,
@@ -127,7 +122,8 @@ def status_of(error: Exception) -> int:
         return HTTPStatus.UNPROCESSABLE_ENTITY
     if isinstance(error, OrderRefused):
         return ORDER_STATUSES.get(error.kind, HTTPStatus.UNPROCESSABLE_ENTITY)
-    return STATUSES.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+    kinds = (kind for kind in type(error).__mro__ if kind in STATUSES)
+    return STATUSES.get(next(kinds, Exception), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 _FOR_OPERATORS = (PayloadUnreadable, ObjectMissing)

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestrator.engine.embedded import STARTS_AT_ONCE
 from tests.support.agents import Agent, Call, Reply
 from tests.support.stack import agent_config, eventually, running
 
@@ -193,6 +194,44 @@ async def test_a_frozen_engine_is_503_within_the_deadline(tmp_path: Path) -> Non
         assert seconds < 30
         assert {"completed": 2} == Counter(end["status"] for end in ends.values())
         assert 1 == len(agent.calls_of(task_id))
+
+
+async def test_more_submissions_than_a_frozen_engine_is_asked_for_are_503_too(
+    tmp_path: Path,
+) -> None:
+    """Those that wait for their turn as well; repeated with its key, each is one task."""
+    number = 5 * STARTS_AT_ONCE
+    body = {"pattern": "work", "payload": {}}
+    keys = [{"Idempotency-Key": str(uuid.uuid4())} for _ in range(number)]
+    async with Agent() as agent, running(tmp_path, config(agent)) as stack:
+        async with stack.client() as api:
+
+            async def submit() -> list[httpx.Response]:
+                posts = (api.post("/orchestrate", json=body, headers=key) for key in keys)
+                return await asyncio.gather(*posts)
+
+            stack.send("engine", signal.SIGSTOP)
+            try:
+                began = time.monotonic()
+                frozen = await submit()
+                seconds = time.monotonic() - began
+            finally:
+                stack.send("engine", signal.SIGCONT)
+
+            async def accepted() -> Any:
+                answers = await submit()
+                assert {202, 503} >= {answer.status_code for answer in answers}
+                ids = {answer.json().get("task_id") for answer in answers}
+                return None if None in ids else ids
+
+            ids = await eventually(accepted, 60)
+            ends = await ends_of(api, list(ids))
+
+        assert {503} == {answer.status_code for answer in frozen}
+        assert all("Retry-After" in answer.headers for answer in frozen)
+        assert seconds < 30
+        assert {"completed": number} == Counter(end["status"] for end in ends.values())
+        assert {1} == {len(agent.calls_of(each)) for each in ids}
 
 
 async def test_waiting_for_a_task_in_vain_still_names_it(tmp_path: Path) -> None:
