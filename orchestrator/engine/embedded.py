@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -29,10 +30,9 @@ _VERSION = re.compile(r"Server (\d+\.\d+)(\.\d+)?")
 _VERSION_SECONDS = 60
 
 DYNAMIC_CONFIG = {
-    # By default a shard's queues are polled 20 times a second, and there is one shard: each hop
-    # through matching would wait some 40 ms.
+    # By default a shard's queue is polled 20 times a second, and there is one shard: each hop
+    # through matching would wait some 40 ms. Timers may: no task waits for one to go on.
     "history.transferProcessorMaxPollRPS": "2000",
-    "history.timerProcessorMaxPollRPS": "2000",
     # One partition makes priorities strict.
     "matching.numTaskqueueReadPartitions": "1",
     "matching.numTaskqueueWritePartitions": "1",
@@ -60,6 +60,16 @@ The server has one connection to its database, and shares it among the calls tha
 starts of a hundred clients among them it begins tasks faster than it ends them: of 2,000 queued
 tasks over a thousand were open at a time, and each cost it 22 to 24 ms of CPU in place of 17.
 """
+
+_CHECKPOINT_PAGES = 8000
+"""Of 4 KB that the journal holds before they go to the database; SQLite's default is 1000.
+
+A page that many tasks change is then written to the database once, not for each thirty of them. By
+itself some 10 % of the server's CPU for a queued task.
+"""
+
+_MOST_PROCESSORS = 4
+"""For the server; beyond it nothing was measured."""
 
 _GARBAGE_PERCENT = "200"
 """By how much the server's heap may grow between two collections of garbage; Go's default is 100.
@@ -175,6 +185,7 @@ def command(binary: Path, temporal: Temporal, directory: Path) -> list[str]:
         *("--db-filename", str(directory / DATABASE)),
         *("--sqlite-pragma", "journal_mode=WAL"),
         *("--sqlite-pragma", f"synchronous={temporal.embedded.synchronous.upper()}"),
+        *("--sqlite-pragma", f"wal_autocheckpoint={_CHECKPOINT_PAGES}"),
         *("--namespace", temporal.namespace),
         *("--log-level", "warn"),
         "--ui-disable-news-fetch",
@@ -187,8 +198,14 @@ def command(binary: Path, temporal: Temporal, directory: Path) -> list[str]:
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the tuned server; what is given stands."""
-    return {"GOGC": _GARBAGE_PERCENT, **given}
+    """The environment of the tuned server; what is given stands.
+
+    Its one connection to the database keeps it from using many processors; those that it has
+    beyond that spend time looking for work: on two cores it takes a sixth less CPU for a task with
+    one of them, and leaves the other to the API and the workers (docs/performance.md).
+    """
+    processors = min(_MOST_PROCESSORS, max(1, len(os.sched_getaffinity(0)) // 2))
+    return {"GOGC": _GARBAGE_PERCENT, "GOMAXPROCS": str(processors), **given}
 
 
 async def keep_closed_tasks(client: Client, days: int, timeout: timedelta) -> None:

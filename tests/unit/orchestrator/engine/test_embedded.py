@@ -197,6 +197,7 @@ def test_the_command_holds_the_configuration() -> None:
         ("--namespace", "team"),
         ("--sqlite-pragma", "journal_mode=WAL"),
         ("--sqlite-pragma", "synchronous=FULL"),
+        ("--sqlite-pragma", "wal_autocheckpoint=8000"),
     }
     assert expected <= set(arguments(temporal))
 
@@ -216,10 +217,20 @@ def test_the_command_holds_the_tuning() -> None:
     } <= set(DYNAMIC_CONFIG)
 
 
-def test_its_heap_may_grow_unless_the_user_says_how_far() -> None:
-    """By GOGC, as any Go program."""
-    assert embedded.environment({"HOME": "/root"}) == {"HOME": "/root", "GOGC": "200"}
-    assert embedded.environment({"GOGC": "50"}) == {"GOGC": "50"}
+@pytest.mark.parametrize(("cores", "processors"), [(1, "1"), (2, "1"), (4, "2"), (64, "4")])
+def test_it_takes_half_of_the_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int, processors: str
+) -> None:
+    """Of those that this process may use, and never none."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    assert embedded.environment({})["GOMAXPROCS"] == processors
+
+
+def test_users_set_its_heap_and_its_cores() -> None:
+    """By GOGC and GOMAXPROCS, as of any Go program."""
+    assert embedded.environment({"HOME": "/root"})["GOGC"] == "200"
+    given = {"HOME": "/root", "GOGC": "50", "GOMAXPROCS": "8"}
+    assert embedded.environment(given) == given
 
 
 def test_the_command_registers_the_search_attributes() -> None:
