@@ -23,6 +23,7 @@ from orchestrator.client import ClientError, NotAllowed, OrchestratorClient
 from orchestrator.client.connection import DEFAULT_URL
 from orchestrator.config import Encryption, Settings
 from orchestrator.config_changes import version_of
+from orchestrator.endpoints import is_loopback
 from orchestrator.engine import search_attributes
 from orchestrator.engine.connect import connect
 from orchestrator.engine.objects import Objects, objects_of
@@ -39,7 +40,6 @@ from orchestrator.fleet.views import AgentView
 from orchestrator.models import Model
 from orchestrator.resilience.breaker_policy import BreakerState
 from orchestrator.routing import WORKFLOW_QUEUE
-from orchestrator.security.exposure import is_loopback
 from orchestrator.security.key_file import read
 
 PATIENCE_SECONDS = 5.0

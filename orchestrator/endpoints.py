@@ -10,6 +10,7 @@ Another scheme is another Form in FORMS, and a transport in orchestrator/transpo
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
@@ -186,3 +187,11 @@ _HTTP = Form(_anything, _server, str.__add__, lambda url: urlsplit(url).path or 
 _AMQP = Form(_check_queue, _queue, _with_message, lambda _: "/", takes_login=True)
 
 FORMS: Mapping[str, Form] = {"http": _HTTP, "https": _HTTP, "amqp": _AMQP, "amqps": _AMQP}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

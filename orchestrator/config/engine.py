@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 
 from orchestrator.config.values import Name, Origin, Port, Section, Text, Url
 from orchestrator.encryption_keys import EncryptionKey
+from orchestrator.endpoints import is_loopback
 from orchestrator.values import Seconds
 
 DAY_SECONDS = 86_400.0
@@ -69,7 +70,8 @@ class Temporal(Section):
     """``temporal``: the engine's address, or ``embedded``.
 
     Without an address the SDK's standard environment may tell the whole (engine/standard.py), by
-    ``profile`` or by TEMPORAL_PROFILE.
+    ``profile`` or by TEMPORAL_PROFILE. ``compression`` is of the calls to the engine; ``auto`` is
+    gzip for one on another machine.
     """
 
     address: Annotated[
@@ -83,6 +85,7 @@ class Temporal(Section):
     embedded: Embedded = Embedded()
     versioning: Versioning = Versioning()
     ui_url: Url | None = None
+    compression: Literal["auto", "gzip", "none"] = "auto"
     rpc_timeout: Seconds = 5.0
     connect_timeout: Seconds = 15.0
     shutdown_grace: Seconds = 30.0
@@ -96,6 +99,13 @@ class Temporal(Section):
     def uses_tls(self) -> bool:
         """Whether the connection is encrypted: as ``tls`` says, else where there is an API key."""
         return self.tls.enabled if self.tls else bool(self.api_key)
+
+    @property
+    def compresses(self) -> bool:
+        """Whether calls to the engine are compressed."""
+        if self.compression == "auto":
+            return not is_loopback(self.target.rpartition(":")[0].strip("[]"))
+        return self.compression == "gzip"
 
     @property
     def target(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from temporalio.client import Client, Interceptor
+from temporalio.client import Client, GrpcCompression, Interceptor
 from temporalio.converter import DataConverter
 from temporalio.runtime import (
     LogForwardingConfig,
@@ -114,6 +114,7 @@ async def _connect_patiently(
                 data_converter=converter,
                 # Large payloads are meant here; what is too large, the converter refuses.
                 payload_limits=PayloadLimitsConfig(payloads_warn_size=MAX_BLOB_BYTES),
+                grpc_compression=_compression(temporal),
                 identity=identity,
                 interceptors=interceptors,
                 runtime=runtime,
@@ -129,6 +130,10 @@ async def _connect_patiently(
         else:
             return client
         await asyncio.sleep(RETRY_SECONDS)
+
+
+def _compression(temporal: Temporal) -> GrpcCompression:
+    return GrpcCompression.GZIP if temporal.compresses else GrpcCompression.NONE
 
 
 def _tls(temporal: Temporal) -> TLSConfig | bool:

@@ -5,6 +5,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from orchestrator.config import Settings
+from orchestrator.endpoints import is_loopback
 from orchestrator.errors import Forbidden, StartupError
 from orchestrator.telemetry.logging import get_logger
 
@@ -72,11 +73,3 @@ def check_host(host: str | None, what: str = "The API") -> None:
         "to be called by localhost or an address; or set security.keys_file, or "
         "security.allow_anonymous: true where something before it asks"
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,6 +1,6 @@
 """The rules of single values."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import ValidationError
@@ -110,6 +110,25 @@ def test_what_is_no_engine_address(address: str) -> None:
 def test_the_embedded_engine_has_a_local_target() -> None:
     """Only ``embedded`` is an engine that we start."""
     assert ("127.0.0.1:7233", True) == (Temporal().target, Temporal().is_embedded)
+
+
+@pytest.mark.parametrize(
+    ("address", "compression", "compresses"),
+    [
+        ("embedded", "auto", False),
+        ("localhost:7233", "auto", False),
+        ("[::1]:7233", "auto", False),
+        ("engine.example:7233", "auto", True),
+        ("10.0.0.7:7233", "auto", True),
+        ("engine.example:7233", "none", False),
+        ("embedded", "gzip", True),
+    ],
+)
+def test_calls_to_another_machine_are_compressed(
+    address: str, compression: Literal["auto", "gzip", "none"], *, compresses: bool
+) -> None:
+    """On the same one it costs both sides time and saves nothing, unless somebody wants it."""
+    assert Temporal(address=address, compression=compression).compresses is compresses
 
 
 def test_tls_may_be_a_word() -> None:
