@@ -5,7 +5,7 @@ first line on stdout is its URL, each further one the time of a call by the mono
 all processes of a machine share; with ``--quiet`` there are none but those of ``POST /timed``.
 
 ``POST /slow`` is answered after 50 ms, ``POST /hold`` never; ``GET /calls`` tells how many calls
-have been answered.
+have been answered, and the sum of the times at which they arrived.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 class _Connection(asyncio.Protocol):
     """One keep-alive connection."""
 
-    calls = 0
-    """Of all connections."""
+    calls = arrivals = 0
+    """Of all connections: answered calls, and the sum of their times."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
@@ -47,19 +47,20 @@ class _Connection(asyncio.Protocol):
             self._received, self._arrived = b"", 0
             return
         if head.startswith(b"POST /slow"):
-            asyncio.get_running_loop().call_later(SLOW_SECONDS, self._answer, head)
+            asyncio.get_running_loop().call_later(SLOW_SECONDS, self._answer, head, self._arrived)
         else:
-            self._answer(head)
+            self._answer(head, self._arrived)
         self._received, self._arrived = b"", 0
 
-    def _answer(self, head: bytes) -> None:
+    def _answer(self, head: bytes, arrived: int) -> None:
         text = b"{}"
         if head.startswith(b"POST"):
             _Connection.calls += 1
+            _Connection.arrivals += arrived
             if not self._quiet or head.startswith(b"POST /timed "):
-                print(self._arrived, flush=True)
+                print(arrived, flush=True)
         elif head.startswith(b"GET /calls "):
-            text = b'{"calls": %d}' % self.calls
+            text = b'{"calls": %d, "arrivals": %d}' % (self.calls, self.arrivals)
         self._transport.write(  # type: ignore[union-attr]  # TCP can be written
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
             % (len(text), text)

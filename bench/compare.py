@@ -10,8 +10,10 @@ until the last result is stored:
 - ``pgqueuer many``: all tasks in one statement;
 - ``empty route``: a FastAPI route that does nothing.
 
-They take turns in each round, and each is started anew, so that none runs beside another. Peers
-need .venv-bench, PostgreSQL, RabbitMQ and an npm package; one whose needs are not met is skipped.
+They take turns in each round, and each is started anew, so that none runs beside another, nor
+beside what another has left to be done. The way to the agent is timed one task at a time; under
+load it is the mean, from all arrivals and all submissions. Peers need .venv-bench, PostgreSQL,
+RabbitMQ and an npm package; one whose needs are not met is skipped.
 The ratios of the medians are what counts.
 """
 
@@ -75,45 +77,43 @@ class Contest:
     connections: int
     timed: int
 
-    async def round(self, contestant: Contestant, modes: list[Mode], found: Found) -> None:
-        """Start one contestant, measure its modes once, stop it."""
+    async def round(self, contestant: Contestant, found: Found) -> None:
+        """Start one contestant, measure it once, stop it."""
+        mode = contestant.mode
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
             try:
                 async with hosted(contestant, Path(directory), self.agent.url) as host:
-                    for mode in modes:
-                        await self._mode(host, mode, found)
+                    await self._mode(host, mode, found)
             except MissingError as error:
-                for mode in modes:
-                    found.skip(mode.name, str(error))
+                found.skip(mode.name, str(error))
             except RuntimeError as error:
                 # What others do wrong must not lose what was measured; what we do wrong ends it.
                 if not contestant.peer:
                     raise
-                for mode in modes:
-                    found.skip(mode.name, f"failed: {str(error).splitlines()[-1]}")
+                found.skip(mode.name, f"failed: {str(error).splitlines()[-1]}")
 
     async def _mode(self, host: Host, mode: Mode, found: Found) -> None:
-        try:
-            await self._order(host, mode.name, self._number(mode, _WARM_UP_SHARE))
-            entry = await self._order(host, mode.name, self._number(mode, 1))
-            entry["dispatch_ms"] = await self._timed(host, mode)
-        except MissingError as error:
-            found.skip(mode.name, str(error))
-        else:
-            words = {"durability": host.durability, "versions": host.versions}
-            found.note(mode.name, {**entry, **words})
+        await self._order(host, mode, self._number(mode, _WARM_UP_SHARE))
+        entry = await self._order(host, mode, self._number(mode, 1))
+        entry["dispatch_ms"] = await self._timed(host, mode)
+        words = {"durability": host.durability, "versions": host.versions}
+        found.note(mode.name, {**entry, **words})
 
     def _number(self, mode: Mode, share: float) -> int:
         # A batch holds at most 10,000.
         return min(10_000, max(1, round(share * mode.share * self.tasks)))
 
-    async def _order(self, host: Host, mode: str, tasks: int) -> dict[str, Any]:
-        calls = await self.agent.calls()
-        entry = await host.run(Order(mode, tasks, self.connections))
-        made = await self.agent.calls() - calls
-        if made != (0 if mode in _NO_CALLS else tasks):
-            raise ValueError(f"{mode}: the agent had {made} calls for {tasks} tasks")
-        return {"tasks": tasks, **entry}
+    async def _order(self, host: Host, mode: Mode, tasks: int) -> dict[str, Any]:
+        calls, arrivals = await self.agent.tally()
+        entry = await host.run(Order(mode.name, tasks, self.connections))
+        calls_then, arrivals_then = await self.agent.tally()
+        made = calls_then - calls
+        if made != (0 if mode.name in _NO_CALLS else tasks):
+            raise ValueError(f"{mode.name}: the agent had {made} calls for {tasks} tasks")
+        # The mean does not depend on which call was for which task.
+        waited_ns = arrivals_then - arrivals - entry["began_sum_ns"]
+        loaded_ms = waited_ns / tasks / 1e6 if mode.timed else None
+        return {"tasks": tasks, "loaded_ms": loaded_ms, **entry}
 
     async def _timed(self, host: Host, mode: Mode) -> list[float]:
         """Milliseconds from a submission until the agent has the call, one task at a time."""
@@ -132,15 +132,14 @@ async def measure(options: argparse.Namespace) -> Found:
         for number in range(options.rounds):
             console.rule(f"Round {number + 1} of {options.rounds}")
             for contestant in CONTESTANTS:
-                left = [mode for mode in contestant.modes if mode.name not in found.skipped]
-                modes = [mode for mode in left if not options.only or mode.name in options.only]
-                if modes:
-                    await contest.round(contestant, modes, found)
+                name = contestant.mode.name
+                if name not in found.skipped and (not options.only or name in options.only):
+                    await contest.round(contestant, found)
     return found
 
 
 def _names(text: str) -> set[str]:
-    known = {mode.name for contestant in CONTESTANTS for mode in contestant.modes}
+    known = {contestant.mode.name for contestant in CONTESTANTS}
     names = {name.strip() for name in text.split(",")}
     if names - known:
         raise argparse.ArgumentTypeError(f"choose from {', '.join(sorted(known))}")

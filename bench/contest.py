@@ -36,41 +36,40 @@ class Mode:
 
 @dataclass(frozen=True)
 class Contestant:
-    """One subject with its modes; peers run in a venv of their own."""
+    """One subject in one of its modes; peers run in a venv of their own."""
 
     subject: str
-    modes: tuple[Mode, ...]
+    mode: Mode
     peer: bool = False
 
 
-def _peer(name: str, share: float) -> Contestant:
-    return Contestant(f"bench.peers.{name}", (Mode(name, share),), peer=True)
+def _ours(mode: Mode) -> Contestant:
+    return Contestant("bench.subjects.ours", mode)
+
+
+def _peer(name: str, mode: Mode) -> Contestant:
+    return Contestant(f"bench.peers.{name}", mode, peer=True)
 
 
 CONTESTANTS = (
-    Contestant("bench.subjects.empty_route", (Mode("empty route", 30, timed=False),)),
-    Contestant(
-        "bench.subjects.floor",
-        (Mode("floor eager", timed=False), Mode("floor", timed=False)),
-    ),
-    Contestant("bench.subjects.textbook:on_file", (Mode("textbook"),)),
-    Contestant("bench.subjects.textbook:in_memory", (Mode("textbook in memory"),)),
-    Contestant(
-        "bench.subjects.ours",
-        (Mode("queued"), Mode("inline"), Mode("coalesced", 10), Mode("batch", 30, timed=False)),
-    ),
-    Contestant(
-        "bench.peers.pgqueuer",
-        (Mode("pgqueuer", 7), Mode(PEER_MANY, 20, timed=False)),
-        peer=True,
-    ),
-    _peer("restate", 7),
-    _peer("celery", 4),
-    _peer("procrastinate", 4),
-    _peer("dbos", 2),
-    _peer("prefect", 0.3),
+    Contestant("bench.subjects.empty_route", Mode("empty route", 30, timed=False)),
+    Contestant("bench.subjects.floor", Mode("floor eager", timed=False)),
+    Contestant("bench.subjects.floor", Mode("floor", timed=False)),
+    Contestant("bench.subjects.textbook:on_file", Mode("textbook")),
+    Contestant("bench.subjects.textbook:in_memory", Mode("textbook in memory")),
+    _ours(Mode("queued")),
+    _ours(Mode("inline")),
+    _ours(Mode("coalesced", 10)),
+    _ours(Mode("batch", 30, timed=False)),
+    _peer("pgqueuer", Mode("pgqueuer", 7)),
+    _peer("pgqueuer", Mode(PEER_MANY, 20, timed=False)),
+    _peer("restate", Mode("restate", 7)),
+    _peer("celery", Mode("celery", 4)),
+    _peer("procrastinate", Mode("procrastinate", 4)),
+    _peer("dbos", Mode("dbos", 2)),
+    _peer("prefect", Mode("prefect", 0.3)),
 )
-PEER_MODES = tuple(mode.name for each in CONTESTANTS if each.peer for mode in each.modes)
+PEER_MODES = tuple(each.mode.name for each in CONTESTANTS if each.peer)
 PEER_SINGLES = tuple(name for name in PEER_MODES if name != PEER_MANY)
 """Those to which tasks are handed in one by one."""
 

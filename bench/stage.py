@@ -28,10 +28,14 @@ class Agent:
 
     async def calls(self) -> int:
         """How many calls it has answered."""
+        return (await self.tally())[0]
+
+    async def tally(self) -> tuple[int, int]:
+        """How many calls it has answered, and the sum of the nanoseconds at which they arrived."""
         client = await Client.connect(self.url)
         found = await client.request("GET", "/calls")
         client.close()
-        return int(found["calls"])
+        return int(found["calls"]), int(found["arrivals"])
 
 
 @asynccontextmanager

@@ -58,6 +58,7 @@ class Outcome:
         seconds: from the first submission until the last result was stored.
         began_ns: when the first submission began, by the monotonic clock.
         submit_ms: of each submission, until it was accepted.
+        began_sum_ns: of the times at which the submissions began, by the monotonic clock.
         end_ms: of tasks, all or a sample, from before the submission until the result was stored.
         events: of the engine's histories, in all.
         history_bytes: of the engine's histories, in all.
@@ -66,6 +67,7 @@ class Outcome:
     seconds: float
     began_ns: int
     submit_ms: list[float]
+    began_sum_ns: int = 0
     end_ms: list[float] = field(default_factory=list)
     events: int | None = None
     history_bytes: int | None = None
@@ -108,6 +110,7 @@ class Submissions:
     """The tasks that were accepted: when each submission began, by the wall clock, by id."""
 
     began_ns: int = 0
+    began_sum_ns: int = 0
     began: dict[str, float] = field(default_factory=dict)
     submit_ms: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -124,7 +127,15 @@ class Submissions:
     ) -> Outcome:
         """With the wall clock's times at which results were stored."""
         end_ms = [1000 * (end - self.began[name]) for name, end in ends.items()]
-        return Outcome(self.seconds, self.began_ns, self.submit_ms, end_ms, events, history_bytes)
+        return Outcome(
+            self.seconds,
+            self.began_ns,
+            self.submit_ms,
+            self.began_sum_ns,
+            end_ms,
+            events,
+            history_bytes,
+        )
 
 
 async def submit(
@@ -139,9 +150,10 @@ async def submit(
 
         async def work(send: Send) -> None:
             for _ in left:
-                wall, began = time.time(), time.perf_counter()
+                wall, began = time.time(), time.monotonic_ns()
                 name = await send()
-                found.submit_ms.append(1000 * (time.perf_counter() - began))
+                found.submit_ms.append((time.monotonic_ns() - began) / 1e6)
+                found.began_sum_ns += began
                 found.began[name] = wall
 
         await asyncio.gather(*map(work, sends))

@@ -14,6 +14,8 @@ from bench.contest import PEER_MANY, PEER_SINGLES
 Rounds = Mapping[str, Sequence[Mapping[str, Any]]]
 Rows = Mapping[str, Mapping[str, Any]]
 
+ONE_BY_ONE = "dispatch p50, one at a time"
+ALL_AT_ONCE = "dispatch mean, under load"
 LATENCIES = ("submit_ms", "dispatch_ms", "end_ms")
 _PERCENTILES = (50, 95, 99)
 _MB = 1e6
@@ -26,27 +28,28 @@ class Goal:
     Args:
         over: the mode whose figure is divided.
         under: the mode by whose figure it is divided; None for the best peer.
-        least: the goal of tasks a second; None without one.
-        most: the goal of the median way to the agent, instead.
+        figure: what is divided, by its name in FIGURES.
+        least: what the ratio is to be at least; None without such a goal.
+        most: what it is to be at most.
     """
 
     over: str
     under: str | None
+    figure: str = "tasks/s"
     least: float | None = None
     most: float | None = None
 
     def ratio(self, rows: Rows) -> dict[str, Any] | None:
         """The ratio; None where one of the two was not measured."""
         under = self.under or best_peer(rows)
-        figure = _rate if self.most is None else _dispatch
+        figure = FIGURES[self.figure]
         over_figure, under_figure = (figure(rows.get(name or "")) for name in (self.over, under))
         if over_figure is None or under_figure is None:
             return None
-        what = "tasks/s" if self.most is None else "dispatch p50"
         name = under if self.under else f"best peer ({under})"
         return {
             "ratio": round(over_figure / under_figure, 2),
-            "what": f"{what}: {self.over} / {name}",
+            "what": f"{self.figure}: {self.over} / {name}",
             "goal": _goal(self.least, self.most),
         }
 
@@ -54,7 +57,8 @@ class Goal:
 GOALS = (
     Goal("queued", "textbook", least=2.5),
     Goal("queued", "textbook in memory"),
-    Goal("queued", "textbook", most=0.25),
+    Goal("queued", "textbook", ONE_BY_ONE, most=0.25),
+    Goal("queued", "textbook", ALL_AT_ONCE, most=0.25),
     Goal("inline", "floor eager", least=0.8),
     Goal("coalesced", "queued", least=15),
     Goal("coalesced", None, least=1.5),
@@ -76,6 +80,18 @@ def _rate(row: Mapping[str, Any] | None) -> float | None:
 def _dispatch(row: Mapping[str, Any] | None) -> float | None:
     timed = None if row is None else row["dispatch_ms"]
     return None if timed is None else float(timed["p50"])
+
+
+def _loaded(row: Mapping[str, Any] | None) -> float | None:
+    return None if row is None else row["loaded_ms"]
+
+
+FIGURES: Mapping[str, Callable[[Mapping[str, Any] | None], float | None]] = {
+    "tasks/s": _rate,
+    ONE_BY_ONE: _dispatch,
+    ALL_AT_ONCE: _loaded,
+}
+"""What ratios are made of, by a mode's row."""
 
 
 def best_peer(rows: Rows) -> str | None:
@@ -118,6 +134,7 @@ def _row(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "max": round(max(rates), 1),
         },
         **{name: _percentiles(entries, name) for name in LATENCIES},
+        "loaded_ms": _loaded_ms(entries),
         "cpu_ms": _kinds(
             entries, lambda entry, kind: 1000 * entry["cpu"][kind] / entry["tasks"], 3
         ),
@@ -138,6 +155,12 @@ def _percentiles(entries: Sequence[Mapping[str, Any]], name: str) -> dict[str, f
         f"p{percent}": round(ordered[math.ceil(percent / 100 * len(ordered)) - 1], 2)
         for percent in _PERCENTILES
     }
+
+
+def _loaded_ms(entries: Sequence[Mapping[str, Any]]) -> float | None:
+    if any(entry["loaded_ms"] is None for entry in entries):
+        return None
+    return _median(entries, lambda entry: entry["loaded_ms"], 1)
 
 
 def _kinds(

@@ -12,6 +12,7 @@ def entry(tasks: int, seconds: float, **changes: Any) -> dict[str, Any]:
         "seconds": seconds,
         "submit_ms": [1.0],
         "dispatch_ms": [],
+        "loaded_ms": None,
         "end_ms": [2.0],
         "cpu": {"driver": 0.5},
         "memory": {"driver": 1_000_000},
@@ -54,6 +55,24 @@ def test_the_best_peer_takes_single_tasks() -> None:
         restate=[entry(100, 1)], dbos=[entry(100, 2)], **{"pgqueuer many": [entry(100, 0.1)]}
     )
     assert "restate" == best_peer(found)
+
+
+def test_the_way_to_the_agent_is_compared_alone_and_under_load() -> None:
+    """By the median of single tasks, and by the median of the rounds' means."""
+    told = summary(
+        {
+            "queued": [entry(1, 1, dispatch_ms=[10.0], loaded_ms=each) for each in (100, 900, 200)],
+            "textbook": [entry(1, 1, dispatch_ms=[40.0], loaded_ms=1000.0)],
+        },
+        {},
+        {},
+    )
+    ratios = {each["what"].partition(":")[0]: each["ratio"] for each in told["ratios"]}
+    assert {
+        "tasks/s": 1.0,
+        "dispatch p50, one at a time": 0.25,
+        "dispatch mean, under load": 0.2,
+    } == ratios
 
 
 def test_ratios_of_what_was_not_measured_are_left_out() -> None:
