@@ -204,8 +204,15 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
     beyond that spend time looking for work: on two cores it takes a sixth less CPU for a task with
     one of them, and leaves the other to the API and the workers (docs/performance.md).
     """
-    processors = min(_MOST_PROCESSORS, max(1, len(os.sched_getaffinity(0)) // 2))
+    processors = min(_MOST_PROCESSORS, max(1, _cores() // 2))
     return {"GOGC": _GARBAGE_PERCENT, "GOMAXPROCS": str(processors), **given}
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells; else all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 async def keep_closed_tasks(client: Client, days: int, timeout: timedelta) -> None:

@@ -226,6 +226,15 @@ def test_it_takes_half_of_the_cores(
     assert embedded.environment({})["GOMAXPROCS"] == processors
 
 
+def test_it_takes_half_of_all_where_the_system_does_not_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As macOS, which has no affinities."""
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert embedded.environment({})["GOMAXPROCS"] == "3"
+
+
 def test_users_set_its_heap_and_its_cores() -> None:
     """By GOGC and GOMAXPROCS, as of any Go program."""
     assert embedded.environment({"HOME": "/root"})["GOGC"] == "200"
