@@ -1,11 +1,15 @@
 """What the engine tells of workflows that have ended."""
 
+import contextlib
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 from temporalio.client import Client, WorkflowExecution
 
 from bench.subject import Outcome, Submissions
+
+_BUSY_SECONDS = 30
 
 
 @dataclass
@@ -56,6 +60,11 @@ def history_of(runs: list[WorkflowExecution]) -> tuple[int, int]:
     return sum(i.history_length for i in infos), sum(i.history_size_bytes for i in infos)
 
 
-def size_of(directory: Path) -> int:
-    """Bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+def database_size(file: Path) -> int:
+    """Bytes of the engine's database, with what is still in its journal but without that itself."""
+    with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as database:
+        pages, size = (
+            int(database.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "page_size")
+        )
+    return pages * size

@@ -12,7 +12,7 @@ from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from bench.children import child
-from bench.readings import Readings, size_of
+from bench.readings import Readings, database_size
 from bench.stage import PAYLOAD
 from bench.subject import Order, Outcome, Place, Send, reached, submit
 from orchestrator.config import Embedded, Temporal
@@ -78,8 +78,8 @@ class Floor:
         return {"engine": [self._pid], "client and worker": [os.getpid()]}
 
     async def stored_bytes(self) -> int:
-        """The server's database and its journal."""
-        return size_of(self._place.directory)
+        """The server's database."""
+        return database_size(self._place.directory / embedded.DATABASE)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from typing import Any
 from temporalio.client import Client as Temporal
 
 from bench.client import Client
-from bench.readings import Readings, history_of, size_of
+from bench.readings import Readings, database_size, history_of
 from bench.stage import PAYLOAD, guarded_config
 from bench.subject import (
     SAMPLE,
@@ -26,6 +26,7 @@ from bench.subject import (
 )
 from bench.subjects.floor import Floor
 from orchestrator.batches import item_id
+from orchestrator.engine.embedded import DATABASE
 from orchestrator.models import Dispatch
 from tests.support.stack import Stack, running
 
@@ -114,8 +115,8 @@ class Ours:
         return {part: [self._stack.pid_of(part)] for part in ("engine", "worker", "api")}
 
     async def stored_bytes(self) -> int:
-        """The engine's database and its journal."""
-        return size_of(self._stack.data_dir)
+        """The engine's database."""
+        return database_size(self._stack.data_dir / DATABASE)
 
 
 def _pattern(mode: str, path: str) -> str:

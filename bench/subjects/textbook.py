@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from temporalio.client import Client
 
 from bench.children import child
-from bench.readings import Readings, size_of
+from bench.readings import Readings, database_size
 from bench.stage import PAYLOAD
 from bench.subject import Order, Outcome, Place, posting, reached, submit
 from bench.subjects.floor import Floor
@@ -72,7 +72,7 @@ class Textbook:
 
     async def stored_bytes(self) -> int | None:
         """The server's database; in memory there is none."""
-        return size_of(self._place.directory) if self._file else None
+        return database_size(self._place.directory / self._file) if self._file else None
 
 
 async def _connect(engine: str) -> Client:

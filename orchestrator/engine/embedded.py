@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -31,7 +32,7 @@ _VERSION_SECONDS = 60
 
 DYNAMIC_CONFIG = {
     # By default a shard's queue is polled 20 times a second, and there is one shard: each hop
-    # through matching would wait some 40 ms. Timers may: no task waits for one to go on.
+    # through matching would wait some 40 ms. Timers stay so: a retry may come 50 ms late.
     "history.transferProcessorMaxPollRPS": "2000",
     # One partition makes priorities strict.
     "matching.numTaskqueueReadPartitions": "1",
@@ -64,12 +65,14 @@ tasks over a thousand were open at a time, and each cost it 22 to 24 ms of CPU i
 _CHECKPOINT_PAGES = 8000
 """Of 4 KB that the journal holds before they go to the database; SQLite's default is 1000.
 
-A page that many tasks change is then written to the database once, not for each thirty of them. By
-itself some 10 % of the server's CPU for a queued task.
+A page that many tasks change is then written to the database once, not for each thirty of them:
+some 10 % of the server's CPU for a queued task. With ``synchronous: normal`` the journal reaches
+the disk then, or when the system writes it out by itself: Linux after some 30 seconds.
 """
 
 _MOST_PROCESSORS = 4
-"""For the server; beyond it nothing was measured."""
+"""For the server. Seen was that one of two is enough; this leaves it more where there is more."""
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 _GARBAGE_PERCENT = "200"
 """By how much the server's heap may grow between two collections of garbage; Go's default is 100.
@@ -202,7 +205,8 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
 
     Its one connection to the database keeps it from using many processors; those that it has
     beyond that spend time looking for work: on two cores it takes a sixth less CPU for a task with
-    one of them, and leaves the other to the API and the workers (docs/performance.md).
+    one of them, and leaves the other to the API and the workers
+    (docs/decisions/0013-what-the-engine-is-given.md).
     """
     processors = min(_MOST_PROCESSORS, max(1, _cores() // 2))
     return {"GOGC": _GARBAGE_PERCENT, "GOMAXPROCS": str(processors), **given}
@@ -210,9 +214,15 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
 
 def _cores() -> int:
     """Those that this process may use, where the system tells; else all."""
+    allowed = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        allowed = len(os.sched_getaffinity(0))
+    try:
+        quota, period = map(int, _CPU_QUOTA.read_text().split())
+    except (OSError, ValueError):
+        # No control group of version 2, or none that bounds.
+        return allowed
+    return min(allowed, math.ceil(quota / period))
 
 
 async def keep_closed_tasks(client: Client, days: int, timeout: timedelta) -> None:

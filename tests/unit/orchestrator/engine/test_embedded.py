@@ -222,7 +222,7 @@ def test_it_takes_half_of_the_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, processors: str
 ) -> None:
     """Of those that this process may use, and never none."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     assert embedded.environment({})["GOMAXPROCS"] == processors
 
 
@@ -230,9 +230,28 @@ def test_it_takes_half_of_all_where_the_system_does_not_tell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As macOS, which has no affinities."""
-    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert embedded.environment({})["GOMAXPROCS"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("quota", "processors"),
+    [("400000 100000", "2"), ("150000 100000", "1"), ("max 100000", "4"), ("", "4")],
+)
+def test_it_takes_half_of_what_its_container_may_use(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, processors: str
+) -> None:
+    """Where the control group bounds it."""
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    monkeypatch.setattr(embedded, "_CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert embedded.environment({})["GOMAXPROCS"] == processors
+
+
+def test_timers_are_looked_at_as_often_as_by_default() -> None:
+    """Only what tasks wait for is looked at more often."""
+    assert "history.timerProcessorMaxPollRPS" not in DYNAMIC_CONFIG
 
 
 def test_users_set_its_heap_and_its_cores() -> None:
