@@ -217,6 +217,13 @@ def test_the_command_holds_the_tuning() -> None:
     } <= set(DYNAMIC_CONFIG)
 
 
+@pytest.fixture
+def no_quota(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on a machine whose control groups bound nothing, wherever the tests run."""
+    monkeypatch.setattr(embedded, "_CPU_QUOTA", tmp_path / "no such file")
+
+
+@pytest.mark.usefixtures("no_quota")
 @pytest.mark.parametrize(("cores", "processors"), [(1, "1"), (2, "1"), (4, "2"), (64, "4")])
 def test_it_takes_half_of_the_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, processors: str
@@ -226,6 +233,7 @@ def test_it_takes_half_of_the_cores(
     assert embedded.environment({})["GOMAXPROCS"] == processors
 
 
+@pytest.mark.usefixtures("no_quota")
 def test_it_takes_half_of_all_where_the_system_does_not_tell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
