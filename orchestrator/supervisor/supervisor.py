@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sqlite3
 import sys
 import time
 from collections import deque
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from temporalio.client import Client
 from temporalio.exceptions import TemporalError
 
 from orchestrator.config import Settings
-from orchestrator.engine import embedded
+from orchestrator.engine import embedded, visibility
 from orchestrator.engine.connect import connect
 from orchestrator.engine.payloads import converter_of
 from orchestrator.errors import StartupError
@@ -107,6 +109,7 @@ class Supervisor:
         if directory is not None:
             timeout = timedelta(seconds=temporal.rpc_timeout)
             await embedded.keep_closed_tasks(client, temporal.embedded.retention_days, timeout)
+            await _lighten_lists(client, directory / embedded.DATABASE, timeout)
         if self._agents_port is not None:
             await self._ready(probe.answers(f"http://127.0.0.1:{self._agents_port}/"), "agents")
         await self._start(self._orchestrator("worker"))
@@ -288,6 +291,14 @@ def uses_sample_agents(settings: Settings, port: int) -> bool:
         for agent in settings.agents.values()
         for instance in agent.instances
     )
+
+
+async def _lighten_lists(client: Client, database: Path, timeout: timedelta) -> None:
+    try:
+        await visibility.lighten(client, database, timeout)
+    except sqlite3.Error as error:
+        # They are right as they are; they only cost more.
+        log.warning("lists_left_as_they_are", database=str(database), error=str(error))
 
 
 def _because(part: Part) -> str:
