@@ -4,6 +4,7 @@ Every contestant calls the same agent with the same payload, and is timed from t
 until the last result is stored:
 
 - ``floor``, ``floor eager``: an empty workflow on the tuned engine, without and with eager start;
+  ``floor light``: eager, and on lists as the product keeps them;
 - ``textbook``, ``textbook in memory``: bench/textbook.py on the untuned engine;
 - ``queued``, ``inline``, ``coalesced``: POST /orchestrate; ``batch``: one POST /orchestrate/batch;
 - the peers in bench/peers, as their documentation recommends for durable calls, one task at a time;
@@ -36,7 +37,7 @@ from bench.summary import summary
 
 _TIMED_PATH = "/timed"
 _WARM_UP_SHARE = 0.2
-_NO_CALLS = {"empty route", "floor", "floor eager"}
+_NO_CALLS = {"empty route", "floor", "floor eager", "floor light"}
 
 console = Console(stderr=True)
 

@@ -54,6 +54,7 @@ def _peer(name: str, mode: Mode) -> Contestant:
 CONTESTANTS = (
     Contestant("bench.subjects.empty_route", Mode("empty route", 30, timed=False)),
     Contestant("bench.subjects.floor", Mode("floor eager", timed=False)),
+    Contestant("bench.subjects.floor", Mode("floor light", timed=False)),
     Contestant("bench.subjects.floor", Mode("floor", timed=False)),
     Contestant("bench.subjects.textbook:on_file", Mode("textbook")),
     Contestant("bench.subjects.textbook:in_memory", Mode("textbook in memory")),

