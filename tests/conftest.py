@@ -1,6 +1,7 @@
 """What all tests share: properties are not timed, since the machine may be busy."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +22,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="run",
         help="what end-to-end tests run against: `orchestrator run`, or that of docker-compose.yml",
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave the processes of an ``unmeasured`` module out of the coverage, which slows them.
+
+    The lines that they run are those of other modules; what is new is the faults or the load.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("unmeasured"):
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -9,7 +9,11 @@ import pytest
 from tests.support.agents import Agent, Reply
 from tests.support.stack import ROOT, agent_config, eventually, running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.own_topology("it copies the embedded engine's file")]
+pytestmark = [
+    pytest.mark.unmeasured,
+    pytest.mark.e2e,
+    pytest.mark.own_topology("it copies the embedded engine's file"),
+]
 
 PAGE = ROOT / "docs" / "operations" / "backup.md"
 

@@ -13,7 +13,12 @@ from tests.chaos.runner import Run, Wish
 from tests.chaos.stage import brokers
 from tests.support.stack import ROOT, children, command_line, ended, eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.chaos, pytest.mark.own_topology("it starts its own")]
+pytestmark = [
+    pytest.mark.unmeasured,
+    pytest.mark.e2e,
+    pytest.mark.chaos,
+    pytest.mark.own_topology("it starts its own"),
+]
 
 SECONDS = 40.0
 

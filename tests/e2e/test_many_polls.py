@@ -13,7 +13,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from orchestrator.engine.connect import connect
 from tests.support.engine import development_server
 
-pytestmark = [pytest.mark.e2e, pytest.mark.own_topology("it has an engine of its own")]
+pytestmark = [
+    pytest.mark.unmeasured,
+    pytest.mark.e2e,
+    pytest.mark.own_topology("it has an engine of its own"),
+]
 
 POLLS = 1500
 """More than the engine takes by default."""

@@ -8,6 +8,7 @@ from bench.rolling import answer, doubled, roll
 from tests.support.agents import Agent
 
 pytestmark = [
+    pytest.mark.unmeasured,
     pytest.mark.e2e,
     pytest.mark.timeout(400),
     pytest.mark.own_topology("it starts its own"),
