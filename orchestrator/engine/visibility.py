@@ -10,6 +10,7 @@ Why this is done to a database that is the engine's: docs/decisions/0014-lighter
 """
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
@@ -33,7 +34,7 @@ COLUMNS: frozenset[str] = frozenset(
 """Those that our lists, the Web UI and the command line look for, beside the times."""
 _BUSY_SECONDS = 30
 _THEIR_TRIGGERS = tuple(f"{TABLE}_{name}" for name in ("ai", "ad", "au"))
-_WORDS = tuple(f"{TABLE}_fts_{name}" for name in ("text", "keyword_list"))
+_WRITES = re.compile(r"(?:INSERT INTO|UPDATE(?! ON)|DELETE FROM|REPLACE INTO)\s+(\w+)")
 
 
 async def lighten(client: Client, database: Path, timeout: timedelta) -> int:
@@ -65,8 +66,8 @@ def _lighten(database: Path, in_use: Collection[str]) -> int:
         needless = [name for name, column in _indexes(connection) if column not in in_use]
         for name in needless:
             connection.execute(f"DROP INDEX {name}")
-        if _has_their_triggers(connection):
-            _rewrite_triggers(connection)
+        if indexes := _indexes_of_words(connection):
+            _rewrite_triggers(connection, indexes)
         return len(needless)
 
 
@@ -82,21 +83,34 @@ def _indexes(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
             yield name, columns[1]
 
 
-def _has_their_triggers(connection: sqlite3.Connection) -> bool:
-    found = connection.execute(
-        "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name IN (?, ?, ?)",
-        _THEIR_TRIGGERS,
-    )
-    return int(found.fetchone()[0]) == len(_THEIR_TRIGGERS)
+def _indexes_of_words(connection: sqlite3.Connection) -> set[str]:
+    """Those that the engine's triggers write; none where these are not as they were known to be."""
+    triggers = [
+        sql
+        for (sql,) in connection.execute(
+            "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name IN (?, ?, ?)",
+            _THEIR_TRIGGERS,
+        )
+    ]
+    written = {name for sql in triggers for name in _WRITES.findall(sql)}
+    known = {
+        name
+        for (name,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE sql LIKE ? AND sql LIKE ?",
+            ("CREATE VIRTUAL TABLE % USING fts5%", f"%content='{TABLE}'%"),
+        )
+    }
+    whole = len(triggers) == len(_THEIR_TRIGGERS) and written <= known
+    return written if whole else set()
 
 
-def _rewrite_triggers(connection: sqlite3.Connection) -> None:
+def _rewrite_triggers(connection: sqlite3.Connection, indexes: Collection[str]) -> None:
     """Have the indexes of words written only where a row has words, or gets others."""
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         for trigger in _THEIR_TRIGGERS:
             connection.execute(f"DROP TRIGGER {trigger}")
-        for words in _WORDS:
+        for words in indexes:
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({words})")]
             for statement in _triggers(words, columns):
                 connection.execute(statement)

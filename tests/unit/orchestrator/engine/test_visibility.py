@@ -140,9 +140,26 @@ async def test_it_is_done_once(client: Client, tmp_path: Path) -> None:
     """The next start finds nothing to do, and changes nothing."""
     await lighten(client, tmp_path / DATABASE, TIMEOUT)
     schema = of_database(tmp_path, "SELECT sql FROM sqlite_master")
+    assert 6 == len(of_database(tmp_path, "SELECT name FROM sqlite_master WHERE type = 'trigger'"))
 
     assert 0 == await lighten(client, tmp_path / DATABASE, TIMEOUT)
     assert schema == of_database(tmp_path, "SELECT sql FROM sqlite_master")
+
+
+async def test_triggers_that_do_more_are_left(client: Client, tmp_path: Path) -> None:
+    """Those of a server that writes something else there too, which nobody would write then."""
+    triggers = "SELECT sql FROM sqlite_master WHERE type = 'trigger'"
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection, connection:
+        name, sql = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE name LIKE '%_ai'"
+        ).fetchone()
+        connection.execute("CREATE TABLE seen (name)")
+        connection.execute(f"DROP TRIGGER {name}")
+        connection.execute(sql.removesuffix("END") + "INSERT INTO seen VALUES ('x'); END")  # noqa: S608
+    before = of_database(tmp_path, triggers)
+
+    assert await lighten(client, tmp_path / DATABASE, TIMEOUT) > 30
+    assert before == of_database(tmp_path, triggers)
 
 
 async def test_the_engine_works_on_meanwhile(client: Client, tmp_path: Path) -> None:
