@@ -60,7 +60,7 @@ GOALS = (
     Goal("queued", "textbook", ONE_BY_ONE, most=0.25),
     Goal("queued", "textbook", ALL_AT_ONCE, most=0.25),
     Goal("inline", "floor eager", least=0.8),
-    Goal("inline", "floor light"),
+    Goal("inline", "floor light", least=0.8),
     Goal("coalesced", "queued", least=15),
     Goal("coalesced", None, least=1.5),
     Goal("batch", None, least=4),

@@ -28,7 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
     """Leave the processes of an ``unmeasured`` module out of the coverage, which slows them.
 
-    The lines that they run are those of other modules; what is new is the faults or the load.
+    For whole modules whose point is a fault, load, or a way through it all; others run most of the
+    same lines.
     """
     with pytest.MonkeyPatch.context() as patch:
         if request.node.get_closest_marker("unmeasured"):

@@ -5,7 +5,6 @@ import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from importlib.metadata import version
 
 from temporalio import workflow
@@ -24,7 +23,6 @@ from workflows.hosting import WORKFLOW_POLLS, WORKFLOWS_AT_ONCE
 
 QUEUE = "floor"
 EAGER, LIGHT = "floor eager", "floor light"
-_LOOK = timedelta(seconds=10)
 
 
 @workflow.defn
@@ -55,7 +53,7 @@ class Floor:
     async def run(self, order: Order) -> Outcome:
         """Start the workflows and wait until they have completed."""
         if order.mode == LIGHT:
-            await visibility.lighten(self._client, self._database, _LOOK)
+            visibility.lighten(self._database)
         goal = await self._readings.ended() + order.tasks
 
         places = asyncio.Semaphore(embedded.STARTS_AT_ONCE)

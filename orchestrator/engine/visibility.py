@@ -1,119 +1,125 @@
 """The embedded engine's lists, its visibility store, kept up to date with less work.
 
-The development server has an index for all that a list may ever be asked for, some sixty, and two
+The development server has an index for all that a list may ever be asked for, 58 of them, and two
 for words in texts. It writes every one of them when a task begins and again when it ends, though
-most of them hold nothing. Here go those that no list of tasks needs, and the two for words are
+most of them hold nothing. Here go those that lists of tasks do not need, and the two for words are
 written only where there are words that are new. What a list answers stays the same; a question
 about what has lost its index takes a look at each row.
 
 Why this is done to a database that is the engine's: docs/decisions/0014-lighter-lists.md.
 """
 
-import asyncio
-import re
+import hashlib
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from datetime import timedelta
 from pathlib import Path
 
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import Client
-
 TABLE = "executions_visibility"
-COLUMNS: frozenset[str] = frozenset(
+KEPT = frozenset(
     {
-        "workflow_id",
-        "workflow_type_name",
-        "status",
-        "parent_workflow_id",
-        "root_workflow_id",
-        "TemporalNamespaceDivision",
+        # The order of all lists, by time.
+        "default_idx",
+        "by_workflow_id",
+        "by_workflow_type",
+        "by_status",
+        # What belongs to a workflow, and what is no workflow of a user: the Web UI asks for these.
+        "by_parent_workflow_id",
+        "by_root_workflow_id",
+        "by_temporal_namespace_division",
+        "by_temporal_scheduled_by_id",
+        # Search attributes of the types that ours have, those that are to come included.
+        *(f"by_keyword_{number:02}" for number in range(1, 11)),
+        *(f"by_int_{number:02}" for number in range(1, 4)),
     }
 )
-"""Those that our lists, the Web UI and the command line look for, beside the times."""
-_BUSY_SECONDS = 30
+"""The indexes that stay."""
+_KNOWN = "df40ee32cf5c3e48c6fb448f9721a5b180678a203d83659cd9ce8733bedefa50"
+"""Of the statements that made the table with its indexes and triggers: those of server 1.32."""
 _THEIR_TRIGGERS = tuple(f"{TABLE}_{name}" for name in ("ai", "ad", "au"))
-_WRITES = re.compile(r"(?:INSERT INTO|UPDATE(?! ON)|DELETE FROM|REPLACE INTO)\s+(\w+)")
+_WORDS = tuple(f"{TABLE}_fts_{name}" for name in ("text", "keyword_list"))
 
 
-async def lighten(client: Client, database: Path, timeout: timedelta) -> int:
-    """Take from the lists what costs at each write and serves nobody; what is done is not repeated.
+class UnknownListsError(Exception):
+    """The lists are not as the server made them that this was written for."""
 
-    It runs beside the engine, which waits for the moment that each step takes.
 
-    Args:
-        client: of the engine; the search attributes of its namespace stay indexed.
-        database: the engine's file.
-        timeout: of the question for these attributes.
-
-    Returns:
-        How many indexes went.
+def needs_lightening(database: Path) -> bool:
+    """Whether the lists are as the server has made them; not, if there are none yet.
 
     Raises:
-        sqlite3.Error: the database cannot be changed, or is not as it was known to be.
+        UnknownListsError: they are neither as the server nor as ``lighten`` leaves them.
+        sqlite3.Error: the database cannot be read.
     """
-    namespace = await client.workflow_service.describe_namespace(
-        DescribeNamespaceRequest(namespace=client.namespace), timeout=timeout
-    )
-    in_use = COLUMNS.union(namespace.config.custom_search_attribute_aliases)
-    return await asyncio.to_thread(_lighten, database, in_use)
+    with closing(_connected(database)) as connection:
+        return _needs_lightening(connection)
 
 
-def _lighten(database: Path, in_use: Collection[str]) -> int:
-    connected = sqlite3.connect(database, timeout=_BUSY_SECONDS, isolation_level=None)
-    with closing(connected) as connection:
-        needless = [name for name, column in _indexes(connection) if column not in in_use]
-        for name in needless:
-            connection.execute(f"DROP INDEX {name}")
-        if indexes := _indexes_of_words(connection):
-            _rewrite_triggers(connection, indexes)
+def lighten(database: Path) -> int:
+    """Take from the lists what costs at each write and serves nobody, all of it or nothing.
+
+    An engine that runs is refused its writes in that time: it should not run yet, or the lists be
+    empty. Rows that are there are kept.
+
+    Returns:
+        How many indexes went; 0 where that is done already.
+
+    Raises:
+        UnknownListsError: they are neither as the server nor as this leaves them.
+        sqlite3.Error: the database cannot be changed, and is as it was.
+    """
+    with closing(_connected(database)) as connection:
+        if not _needs_lightening(connection):
+            return 0
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            needless = [
+                name for kind, name in _made(connection) if kind == "index" and name not in KEPT
+            ]
+            for name in needless:
+                connection.execute(f'DROP INDEX "{name}"')
+            for name in _THEIR_TRIGGERS:
+                connection.execute(f'DROP TRIGGER "{name}"')
+            for words in _WORDS:
+                for statement in _triggers(words, _columns(connection, words)):
+                    connection.execute(statement)
         return len(needless)
 
 
-def _indexes(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
-    """Each index of the lists by a column within a namespace, and that column."""
-    names = connection.execute(
-        "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
+def _connected(database: Path) -> sqlite3.Connection:
+    """By which nothing is made that is not there; transactions are begun by hand."""
+    return sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True, isolation_level=None)
+
+
+def _needs_lightening(connection: sqlite3.Connection) -> bool:
+    made = _made(connection)
+    if not made:
+        return False
+    if {("trigger", name) for words in _WORDS for name in _names(words)} <= made.keys():
+        return False
+    found = hashlib.sha256("\n".join(made.values()).encode()).hexdigest()
+    if found != _KNOWN:
+        raise UnknownListsError("They are not as they were known to be")
+    return True
+
+
+def _made(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    """The statements that made the table, its indexes and its triggers, by kind and name."""
+    rows = connection.execute(
+        "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = ? AND sql IS NOT NULL "
+        "ORDER BY type, name",
         (TABLE,),
-    ).fetchall()
-    for (name,) in names:
-        columns = [column for _, _, column in connection.execute(f"PRAGMA index_info({name})")]
-        if columns[0] == "namespace_id" and columns[1] is not None:
-            yield name, columns[1]
+    )
+    return {(kind, name): sql for kind, name, sql in rows}
 
 
-def _indexes_of_words(connection: sqlite3.Connection) -> set[str]:
-    """Those that the engine's triggers write; none where these are not as they were known to be."""
-    triggers = [
-        sql
-        for (sql,) in connection.execute(
-            "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name IN (?, ?, ?)",
-            _THEIR_TRIGGERS,
-        )
-    ]
-    written = {name for sql in triggers for name in _WRITES.findall(sql)}
-    known = {
-        name
-        for (name,) in connection.execute(
-            "SELECT name FROM sqlite_master WHERE sql LIKE ? AND sql LIKE ?",
-            ("CREATE VIRTUAL TABLE % USING fts5%", f"%content='{TABLE}'%"),
-        )
-    }
-    whole = len(triggers) == len(_THEIR_TRIGGERS) and written <= known
-    return written if whole else set()
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
 
 
-def _rewrite_triggers(connection: sqlite3.Connection, indexes: Collection[str]) -> None:
-    """Have the indexes of words written only where a row has words, or gets others."""
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:
-        for trigger in _THEIR_TRIGGERS:
-            connection.execute(f"DROP TRIGGER {trigger}")
-        for words in indexes:
-            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({words})")]
-            for statement in _triggers(words, columns):
-                connection.execute(statement)
+def _names(words: str) -> tuple[str, str, str]:
+    """Of the triggers of one index of words: for a new row, one that goes, one that changes."""
+    return f"{words}_insert", f"{words}_delete", f"{words}_update"
 
 
 def _triggers(words: str, columns: Sequence[str]) -> Iterator[str]:
@@ -135,12 +141,11 @@ def _triggers(words: str, columns: Sequence[str]) -> Iterator[str]:
         f"INSERT INTO {words} ({words}, rowid, {names}) "
         f"SELECT 'delete', OLD.rowid, {values('OLD')} WHERE {has_words('OLD')};"
     )
-    for event, condition, body in (
-        ("INSERT", has_words("NEW"), add),
-        ("DELETE", has_words("OLD"), take_back),
-        ("UPDATE", differs, take_back + add),
+    for name, event, condition, body in zip(
+        _names(words),
+        ("INSERT", "DELETE", "UPDATE"),
+        (has_words("NEW"), has_words("OLD"), differs),
+        (add, take_back, take_back + add),
+        strict=True,
     ):
-        yield (
-            f"CREATE TRIGGER {words}_{event.lower()} AFTER {event} ON {TABLE} "
-            f"WHEN {condition} BEGIN {body} END"
-        )
+        yield f"CREATE TRIGGER {name} AFTER {event} ON {TABLE} WHEN {condition} BEGIN {body} END"

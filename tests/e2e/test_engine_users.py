@@ -13,6 +13,8 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from orchestrator.engine.embedded import DATABASE
+from orchestrator.engine.visibility import needs_lightening
 from tests.support.agents import Agent, Reply
 from tests.support.browser import browser
 from tests.support.stack import Stack, eventually
@@ -202,3 +204,10 @@ async def test_the_engine_has_nothing_to_add_to_a_tasks_search_attributes(
     ended = info["workflowExecutionInfo"]["searchAttributes"]
     assert set(began["indexedFields"]) == set(ended["indexedFields"])
     assert began["indexedFields"]["BuildIds"]["data"] == ended["indexedFields"]["BuildIds"]["data"]
+
+
+@pytest.mark.own_topology("only the embedded engine's lists are changed")
+async def test_the_engine_keeps_no_index_that_nobody_asks_for(stack: Stack) -> None:
+    """Since its first start, and without a word to the user."""
+    assert not needs_lightening(stack.data_dir / DATABASE)
+    assert "lists_left_as_they_are" not in stack.output.read_text() + stack.errors.read_text()
