@@ -126,7 +126,7 @@ async def started_tasks(api: httpx.AsyncClient) -> list[str]:
             return found
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_stream_through_a_killed_broker_is_one_task_a_message(
     broker: RabbitServer, agent: Agent, stack: Stack
@@ -147,7 +147,7 @@ async def test_a_stream_through_a_killed_broker_is_one_task_a_message(
             keys = {call.body["number"] for call in agent.work()}
             return keys >= set(range(STREAM))
 
-        await eventually(all_called, 200, "1,000 calls")
+        await eventually(all_called, 400, "1,000 calls")
 
         async def quiet() -> bool:
             async with await broker.connect() as connection:
