@@ -94,7 +94,7 @@ class Supervisor:
         self._check_ports()
         temporal = self._settings.temporal
         if directory is not None:
-            await _lighten_lists(directory / embedded.DATABASE)
+            was_there = await _lighten_lists(directory / embedded.DATABASE)
             await self._start(self._engine(directory))
         if self._agents_port is not None:
             await self._start(self._sample_agents())
@@ -109,7 +109,8 @@ class Supervisor:
         if directory is not None:
             timeout = timedelta(seconds=temporal.rpc_timeout)
             await embedded.keep_closed_tasks(client, temporal.embedded.retention_days, timeout)
-            await _lighten_lists(directory / embedded.DATABASE)
+            if not was_there:
+                await _lighten_lists(directory / embedded.DATABASE)
         if self._agents_port is not None:
             await self._ready(probe.answers(f"http://127.0.0.1:{self._agents_port}/"), "agents")
         await self._start(self._orchestrator("worker"))
@@ -293,22 +294,27 @@ def uses_sample_agents(settings: Settings, port: int) -> bool:
     )
 
 
-async def _lighten_lists(database: Path) -> None:
+async def _lighten_lists(database: Path) -> bool:
     """Before the engine starts where it has a database, else once it has made one, which is empty.
 
     What is begun is ended: whoever stops meanwhile waits for it, since the directory is in use.
+
+    Returns:
+        Whether there is a database.
     """
     working = asyncio.create_task(asyncio.to_thread(_lighten, database))
     try:
-        await asyncio.shield(working)
+        return await asyncio.shield(working)
     except asyncio.CancelledError:
         await working
         raise
 
 
-def _lighten(database: Path) -> None:
+def _lighten(database: Path) -> bool:
+    if not database.exists():
+        return False
     try:
-        if database.exists() and visibility.needs_lightening(database):
+        if visibility.needs_lightening(database):
             log.info("lists_are_changed", database=str(database), bytes=database.stat().st_size)
             began = time.monotonic()
             gone = visibility.lighten(database)
@@ -316,6 +322,7 @@ def _lighten(database: Path) -> None:
     except (OSError, sqlite3.Error, visibility.UnknownListsError) as error:
         # They are right as they are; they only cost more.
         log.warning("lists_left_as_they_are", database=str(database), error=str(error))
+    return True
 
 
 def _because(part: Part) -> str:
