@@ -1,16 +1,12 @@
 """How our models travel through the engine: plain JSON, and clear words for what does not fit."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
-from temporalio.contrib.pydantic import (
-    PydanticJSONPlainPayloadConverter,
-    ToJsonOptions,
-    pydantic_data_converter,
-)
+from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter, ToJsonOptions
 from temporalio.converter import (
     CompositePayloadConverter,
     DataConverter,
@@ -25,6 +21,7 @@ from temporalio.converter import (
 from temporalio.exceptions import ApplicationError
 
 from orchestrator.config import ENGINE_BYTES
+from orchestrator.engine.rpc import beside_engine
 from orchestrator.errors import PayloadTooLarge, PayloadUnreadable
 
 INVALID_INPUT = "InvalidInput"
@@ -117,6 +114,20 @@ class _SealedFailureConverter(_FailureConverter):
         failure.message, failure.stack_trace = "Encoded failure", ""
 
 
+class _UnhurriedConverter(DataConverter):
+    """Writes and reads payloads of any size: the time for it is none of the engine's."""
+
+    async def encode(self, values: Sequence[Any]) -> list[Payload]:
+        with beside_engine(keeps_turn=True):
+            return await super().encode(values)
+
+    async def decode(
+        self, payloads: Sequence[Payload], type_hints: list[type] | None = None
+    ) -> list[Any]:
+        with beside_engine(keeps_turn=True):
+            return await super().decode(payloads, type_hints)
+
+
 def problems(error: ValidationError) -> list[str]:
     """Each misfit in one line: ``priority: Input should be less than or equal to 5``."""
     return [
@@ -131,8 +142,8 @@ def converter(
     storage: ExternalStorage | None = None,
 ) -> DataConverter:
     """How payloads travel: of at most so many bytes each, through a codec, into a storage."""
-    return replace(
-        pydantic_data_converter,
+    unhurried = codec is not None or storage is not None
+    return (_UnhurriedConverter if unhurried else DataConverter)(
         payload_converter_class=_payload_converter(max_bytes),
         failure_converter_class=_SealedFailureConverter if codec else _FailureConverter,
         payload_codec=codec,

@@ -83,14 +83,14 @@ async def engine_call(deadline: timedelta, turns: Turns | None = None) -> AsyncI
 
 
 @contextmanager
-def beside_engine() -> Iterator[None]:
+def beside_engine(*, keeps_turn: bool = False) -> Iterator[None]:
     """What is done in the block, within a call to the engine, does not count against its deadline.
 
-    It has to have a deadline of its own. The call's turn is given up for good: nobody is to wait
-    for what is no work of the engine, and such calls are rare.
+    It has to end by itself. The call's turn is given up for good, unless it ``keeps_turn``: nobody
+    is to wait for what is no work of the engine, where it may take long and is rare.
     """
     call = _call.get()
-    if call is not None and call.turn is not None:
+    if call is not None and call.turn is not None and not keeps_turn:
         call.turn.leave()
     bound = call.bound if call else None
     ends = bound.when() if bound else None

@@ -1,14 +1,20 @@
 """Models on their way through the engine."""
 
-from datetime import UTC, datetime
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import Payload
+from temporalio.converter import PayloadCodec
 from temporalio.exceptions import ApplicationError
 
 from orchestrator.engine.converter import INVALID_INPUT, MAX_BLOB_BYTES, data_converter
-from orchestrator.errors import PayloadTooLarge
+from orchestrator.engine.converter import converter as converter_through
+from orchestrator.engine.rpc import engine_call
+from orchestrator.engine.turns import Turns
+from orchestrator.errors import EngineBusy, PayloadTooLarge
 from orchestrator.models import AgentReply, Task, TaskRequest, TaskState
 from orchestrator.statuses import TaskStatus
 from orchestrator.transports.http import HttpTransport
@@ -111,3 +117,24 @@ async def test_what_the_transport_lets_in_the_engine_gives_back(depth: int) -> N
             await transport.close()
     reply = AgentReply(result=body, instance="", status=200, attempt=1, seconds=0)
     assert reply == converter.from_payload(converter.to_payload(reply), AgentReply)
+
+
+class _SlowCodec(PayloadCodec):
+    """As an encryption is with large payloads on a busy machine."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        await asyncio.sleep(0.5)
+        return list(payloads)
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return await self.encode(payloads)
+
+
+async def test_the_engines_deadline_does_not_hold_for_what_a_codec_takes() -> None:
+    """Nor is a call's turn lost by it: the engine gets no more calls at a time."""
+    slow, turns = converter_through(codec=_SlowCodec()), Turns(1)
+    async with engine_call(timedelta(seconds=0.2), turns):
+        sealed = await slow.encode(["x"])
+        assert await slow.decode(sealed) == ["x"]
+        with pytest.raises(EngineBusy):
+            await turns.take(0.05)
