@@ -36,6 +36,8 @@ run: install  ## start the engine, a worker, the API and the sample agents
 production-local: install  ## the topology of docker-compose.yml from programs of this machine
 	@$(BIN)/python -m deploy.local
 
+# The tests start the product often: Python is to compile it once.
+test: export PYTHONDONTWRITEBYTECODE =
 test: install-dev  ## format check, lint, types, import layers, all tests, coverage floor
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

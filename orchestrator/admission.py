@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.buckets import Buckets
 from orchestrator.config import Settings
@@ -28,8 +28,10 @@ from orchestrator.models import Dispatch, LimitMode, Plan, RateLimit
 from orchestrator.resilience.limiter import Decision
 from orchestrator.resilience.pool import Pools
 from orchestrator.routing import led_by
-from orchestrator.shared_limits import SharedBuckets
 from orchestrator.telemetry import metrics
+
+if TYPE_CHECKING:
+    from orchestrator.shared_limits import SharedBuckets
 
 SETTLE_SECONDS = 1.0
 """So long after its start was answered, a task's call is in its queue, or was there."""
@@ -72,7 +74,7 @@ class Admission:
         settings: Settings,
         pools: Pools,
         backlog: Backlog,
-        shared: SharedBuckets | None = None,
+        shared: "SharedBuckets | None" = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = RateLimits(settings)

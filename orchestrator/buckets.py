@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from orchestrator.models import RateLimit
 from orchestrator.resilience.limiter import Decision, TokenBucket
-from orchestrator.shared_limits import SharedBuckets
+
+if TYPE_CHECKING:
+    from orchestrator.shared_limits import SharedBuckets
 
 
 class Buckets:
@@ -16,7 +19,7 @@ class Buckets:
     """
 
     def __init__(
-        self, shared: SharedBuckets | None = None, clock: Callable[[], float] = time.monotonic
+        self, shared: "SharedBuckets | None" = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._shared = shared
         self._clock = clock

@@ -17,11 +17,11 @@ from orchestrator.messaging.outbox import Outbox, by_workflow
 from orchestrator.messaging.publishers import Publisher, publisher_of
 from orchestrator.parts import agent_transport, completion_urls, interceptors, secret_headers
 from orchestrator.resilience.pool import Pools
-from orchestrator.shared_limits import SharedBuckets
 from orchestrator.telemetry.exposition import Exposition
 from orchestrator.transports.by_scheme import AgentTransport
 
 if TYPE_CHECKING:
+    from orchestrator.shared_limits import SharedBuckets
     from orchestrator.telemetry.spans import Spans
 
 
@@ -33,6 +33,14 @@ class Closeable(Protocol):
         ...
 
 
+def _shared_buckets(settings: Settings) -> "SharedBuckets | None":
+    if settings.rate_limiting.redis is None:
+        return None
+    from orchestrator.shared_limits import SharedBuckets  # noqa: PLC0415 - none pays for it
+
+    return SharedBuckets.of(settings)
+
+
 @dataclass(frozen=True)
 class Shared:
     """The parts, some of which go by the configuration and follow its changes."""
@@ -42,7 +50,7 @@ class Shared:
     fleet: FleetView
     headers: dict[str, dict[str, str]]
     transport: AgentTransport
-    buckets: SharedBuckets | None
+    buckets: "SharedBuckets | None"
     completions: CompletionUrls | None
     publisher: Publisher | None
     outbox: Outbox
@@ -66,7 +74,7 @@ class Shared:
             fleet=fleet,
             headers=secret_headers(settings),
             transport=agent_transport(settings, spans),
-            buckets=SharedBuckets.of(settings),
+            buckets=_shared_buckets(settings),
             completions=completion_urls(settings),
             publisher=publisher,
             outbox=Outbox(publisher, by_workflow(client, timeout)),

@@ -26,13 +26,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Leave the processes of an ``unmeasured`` module out of the coverage, which slows them.
+    """Leave the product's processes out of the coverage, but those of ``measured`` modules.
 
-    For whole modules whose point is a fault, load, or a way through it all; others run most of the
-    same lines.
+    It makes a start of the product cost more than half as much again, and most modules that start
+    one run the same lines.
     """
+    marked = request.node.get_closest_marker
     with pytest.MonkeyPatch.context() as patch:
-        if request.node.get_closest_marker("unmeasured"):
+        if marked("e2e") and not marked("measured"):
             patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
         yield
 

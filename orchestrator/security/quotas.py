@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.buckets import Buckets
 from orchestrator.config import Quota
@@ -19,7 +19,9 @@ from orchestrator.engine.shared import SharedQuestions
 from orchestrator.errors import EngineBusy, EngineUnavailable, QuotaExceeded
 from orchestrator.models import LimitMode, RateLimit
 from orchestrator.resilience.limiter import Decision
-from orchestrator.shared_limits import SharedBuckets
+
+if TYPE_CHECKING:
+    from orchestrator.shared_limits import SharedBuckets
 
 RUNNING_SECONDS = 1.0
 """What runs is counted anew so long after it was counted last."""
@@ -85,7 +87,7 @@ class Quotas:
         self,
         quotas: Mapping[str, Quota],
         usage: UsageCounts,
-        shared: SharedBuckets | None = None,
+        shared: "SharedBuckets | None" = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._quotas = quotas

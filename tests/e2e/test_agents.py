@@ -11,7 +11,7 @@ import pytest
 from tests.support.agents import Agent
 from tests.support.stack import BIN, Stack, eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
+pytestmark = [pytest.mark.measured, pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 
 NAME = "test_agent"
 SEEN_SECONDS = 10.0

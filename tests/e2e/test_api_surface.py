@@ -14,7 +14,7 @@ from tests.e2e.aggregate_stage import called, submit, work
 from tests.support.agents import Agent
 from tests.support.stack import Stack, eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
+pytestmark = [pytest.mark.measured, pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 
 _FOLLOWED = ("status/{task", "batches/{batch", "aggregate/{aggregate")
 PATHS = {

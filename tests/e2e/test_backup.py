@@ -10,7 +10,6 @@ from tests.support.agents import Agent, Reply
 from tests.support.stack import ROOT, agent_config, eventually, running
 
 pytestmark = [
-    pytest.mark.unmeasured,
     pytest.mark.e2e,
     pytest.mark.own_topology("it copies the embedded engine's file"),
 ]

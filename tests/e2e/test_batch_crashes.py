@@ -28,7 +28,7 @@ from tests.support.engine import client_of
 from tests.support.stack import Stack, agent_config, eventually, free_port, running
 from tests.workflows.batch_stage import Handle, told
 
-pytestmark = [pytest.mark.unmeasured, pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 
 END_SECONDS = 120.0
 ITEMS = 2000

@@ -26,7 +26,7 @@ from tests.e2e.batch_stage import (
 from tests.support.agents import Agent
 from tests.support.stack import Stack, eventually, running
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
+pytestmark = [pytest.mark.measured, pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 
 LINES = {"Content-Type": "application/x-ndjson"}
 

@@ -14,7 +14,6 @@ from tests.chaos.stage import brokers
 from tests.support.stack import ROOT, children, command_line, ended, eventually
 
 pytestmark = [
-    pytest.mark.unmeasured,
     pytest.mark.e2e,
     pytest.mark.chaos,
     pytest.mark.own_topology("it starts its own"),

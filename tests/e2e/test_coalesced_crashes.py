@@ -15,7 +15,7 @@ from tests.e2e.coalesced_stage import config, ended, submit, task
 from tests.support.agents import Agent
 from tests.support.stack import Stack, eventually, running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.unmeasured]
+pytestmark = pytest.mark.e2e
 
 STREAMS = 30
 

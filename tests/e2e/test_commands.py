@@ -11,7 +11,7 @@ import pytest
 from tests.support.agents import Agent, Reply
 from tests.support.stack import BIN, Stack
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
+pytestmark = [pytest.mark.measured, pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 
 DEADLINE_SECONDS = 60
 LINE = '{"pattern": "work", "payload": {}}\n'

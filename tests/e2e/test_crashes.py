@@ -16,7 +16,7 @@ from orchestrator.engine.embedded import STARTS_AT_ONCE
 from tests.support.agents import Agent, Call, Reply
 from tests.support.stack import agent_config, eventually, running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.unmeasured]
+pytestmark = pytest.mark.e2e
 
 TASKS = 200
 AT_ONCE = 20

@@ -9,7 +9,7 @@ from tests.support.agents import Agent
 from tests.support.keys import make
 from tests.support.stack import BIN, ROOT, agent_config, running
 
-pytestmark = [pytest.mark.unmeasured, pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 EXAMPLES = 4
 SEED = 20260115

@@ -12,7 +12,7 @@ import pytest
 from tests.support.agents import Agent
 from tests.support.stack import eventually, running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.unmeasured]
+pytestmark = pytest.mark.e2e
 
 AT_ONCE = 20
 

@@ -14,7 +14,6 @@ from orchestrator.engine.connect import connect
 from tests.support.engine import development_server
 
 pytestmark = [
-    pytest.mark.unmeasured,
     pytest.mark.e2e,
     pytest.mark.own_topology("it has an engine of its own"),
 ]

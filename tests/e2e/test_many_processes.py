@@ -14,7 +14,7 @@ import pytest
 from tests.support.agents import Agent, Reply
 from tests.support.stack import Stack, eventually, free_port, running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.unmeasured]
+pytestmark = pytest.mark.e2e
 
 SEEN_SECONDS = 10.0
 RATE, BURST = 120, 2

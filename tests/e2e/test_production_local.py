@@ -22,7 +22,6 @@ from tests.support.stack import Stack, agent_config, eventually, running
 from tests.support.topology import ProductionStack, Shared
 
 pytestmark = [
-    pytest.mark.unmeasured,
     pytest.mark.e2e,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(600),

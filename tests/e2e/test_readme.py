@@ -14,7 +14,7 @@ import yaml
 from examples.agents import CATALOG
 from tests.support.stack import BIN, ROOT, Stack, running
 
-pytestmark = [pytest.mark.unmeasured, pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = [

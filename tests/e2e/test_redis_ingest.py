@@ -15,7 +15,7 @@ from tests.support.agents import Agent
 from tests.support.redis import RedisServer, redis_server
 from tests.support.stack import Stack, agent_config, eventually, running
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.measured, pytest.mark.e2e]
 
 QUEUE, DEAD, GROUP = "orchestrator.tasks", "orchestrator.tasks.dead", "orchestrator"
 STREAM = 300

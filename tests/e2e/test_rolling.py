@@ -8,7 +8,6 @@ from bench.rolling import answer, doubled, roll
 from tests.support.agents import Agent
 
 pytestmark = [
-    pytest.mark.unmeasured,
     pytest.mark.e2e,
     pytest.mark.timeout(400),
     pytest.mark.own_topology("it starts its own"),

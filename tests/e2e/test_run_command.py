@@ -23,7 +23,11 @@ from tests.support.stack import (
     running,
 )
 
-pytestmark = [pytest.mark.e2e, pytest.mark.own_topology("it is about orchestrator run")]
+pytestmark = [
+    pytest.mark.measured,
+    pytest.mark.e2e,
+    pytest.mark.own_topology("it is about orchestrator run"),
+]
 
 NO_AGENT: dict[str, Any] = agent_config("http://127.0.0.1:9")
 

@@ -10,7 +10,7 @@ import pytest
 from tests.support.agents import Agent, Reply
 from tests.support.stack import Stack, agent_config, eventually, free_port, running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.unmeasured]
+pytestmark = pytest.mark.e2e
 
 DEPLOYMENT = ("--deployment-name", "orchestrator")
 
