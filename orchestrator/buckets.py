@@ -48,6 +48,6 @@ class Buckets:
         bucket = self._own.get(agent)
         if bucket is None:
             bucket = self._own[agent] = TokenBucket(limit, self._clock)
-        elif bucket.limit != limit:
+        elif bucket.limit is not limit and bucket.limit != limit:
             bucket.change(limit)
         return bucket

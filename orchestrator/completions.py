@@ -12,6 +12,8 @@ import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pydantic_core import to_json
+
 from orchestrator.errors import CompletionUnknown
 
 PATH = "/completions/"
@@ -45,12 +47,13 @@ class CompletionUrls:
 
     def __init__(self, public_url: str, secret: bytes) -> None:
         self._prefix = public_url.rstrip("/") + PATH
-        self._secret = secret
+        # The longest key that BLAKE2b takes, whatever the length of the secret.
+        self._key = hashlib.blake2b(secret).digest()
 
     def url(self, ticket: Ticket) -> str:
         """The URL that stands for the ticket."""
         fields = [ticket.task_id, ticket.answer_id, int(ticket.expires.timestamp()) + 1]
-        body = _text(json.dumps(fields, separators=(",", ":")).encode())
+        body = _text(to_json(fields))
         return f"{self._prefix}{body}.{self._signature(body)}"
 
     def read(self, token: str) -> Ticket:
@@ -66,7 +69,8 @@ class CompletionUrls:
         return Ticket(task_id, answer_id, datetime.fromtimestamp(expires, UTC))
 
     def _signature(self, body: str) -> str:
-        return _text(hmac.digest(self._secret, body.encode(), hashlib.sha256))
+        # BLAKE2b with a key is a MAC (RFC 7693), and a quarter of an HMAC's time for each call.
+        return _text(hashlib.blake2b(body.encode(), key=self._key, digest_size=32).digest())
 
 
 def _text(raw: bytes) -> str:

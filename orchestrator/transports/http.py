@@ -110,16 +110,7 @@ class HttpTransport:
         raise await _refusal(who, response)
 
     async def _json(self, who: str, response: aiohttp.ClientResponse) -> object:
-        body = bytearray()
-        # Counted as decompressed: a small answer may unfold into a large one.
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > self.max_result_bytes:
-                raise ReplyTooLarge(
-                    f"{who} answered with more than {self.max_result_bytes:,} bytes "
-                    "(limits.max_result_bytes)",
-                    status=response.status,
-                )
+        body = await self._whole(who, response)
         if not body:
             return None
         try:
@@ -131,6 +122,23 @@ class HttpTransport:
                 status=response.status,
                 excerpt=excerpt_of(bytes(body)),
             ) from None
+
+    async def _whole(self, who: str, response: aiohttp.ClientResponse) -> bytes | bytearray:
+        """The body, counted as decompressed: a small answer may unfold into a large one."""
+        content = response.content
+        if content.is_eof() and content.total_bytes <= self.max_result_bytes:
+            # It came with its headers, as small ones do.
+            return content.read_nowait()
+        body = bytearray()
+        async for chunk in content.iter_any():
+            body += chunk
+            if len(body) > self.max_result_bytes:
+                raise ReplyTooLarge(
+                    f"{who} answered with more than {self.max_result_bytes:,} bytes "
+                    "(limits.max_result_bytes)",
+                    status=response.status,
+                )
+        return body
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -206,12 +214,12 @@ async def _beginning(response: aiohttp.ClientResponse) -> str | None:
         return None
 
 
-def _body(request: AgentRequest) -> bytes | io.BytesIO | None:
+def _body(request: AgentRequest) -> aiohttp.BytesPayload | io.BytesIO | None:
     if request.payload is None:
         return None
     # aiohttp writes large bodies piece by piece only if they come as files.
     body = to_json(request.payload)
-    return body if len(body) <= _LARGE_BODY_BYTES else io.BytesIO(body)
+    return aiohttp.BytesPayload(body) if len(body) <= _LARGE_BODY_BYTES else io.BytesIO(body)
 
 
 def _who(request: AgentRequest) -> str:
