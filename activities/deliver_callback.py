@@ -1,17 +1,15 @@
 """One attempt to deliver a callback; the engine repeats it by the configured schedule."""
 
-import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from pydantic_core import to_json
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.call_agent import HEARTBEAT_SECONDS
+from activities.heartbeats import signs_of_life
 from orchestrator.addresses import ReceiverRefused
 from orchestrator.callbacks import (
     DELIVER_CALLBACK,
@@ -75,7 +73,7 @@ class CallbackSender:
         """
         began = time.perf_counter()
         try:
-            async with _heartbeats():
+            async with signs_of_life():
                 answer = await self._send(callback)
         except ReceiverRefused as error:
             raise self._dead(callback, REFUSED, f"callback_url {error}", began) from None
@@ -141,22 +139,6 @@ class CallbackSender:
         _count("dead", began)
         log.error("callback_dead", callback_id=callback.callback_id, error_type=kind, reason=text)
         return ApplicationError(text, _failure(text, answer), type=kind, non_retryable=True)
-
-
-@asynccontextmanager
-async def _heartbeats() -> AsyncIterator[None]:
-    """Signs of life, so that an attempt whose worker is lost is made again soon."""
-
-    async def beat() -> None:
-        while True:
-            activity.heartbeat()
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-
-    beating = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        beating.cancel()
 
 
 def body_of(callback: Callback) -> bytes:

@@ -1,15 +1,15 @@
 """The tasks of an aggregate: watched until enough have ended, cancelled, redriven."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
 from datetime import timedelta
 
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
-from activities.call_agent import HEARTBEAT_SECONDS
+from activities.heartbeats import signs_of_life
 from activities.outcomes import WORKER_STOPPING
 from orchestrator.aggregates import (
     CANCEL_TASKS,
@@ -73,7 +73,7 @@ class TaskJoiner:
         """
         gathering = _Gathering(watch)
         try:
-            async with _heartbeats():
+            async with signs_of_life():
                 await self._gather(gathering)
         except asyncio.CancelledError:
             _raise_if_stopping()
@@ -176,7 +176,7 @@ class TaskJoiner:
                 await work(task_id)
 
         try:
-            async with _heartbeats():
+            async with signs_of_life():
                 chosen = await choose(task_ids) if choose else task_ids
                 async with asyncio.TaskGroup() as group:
                     for task_id in chosen:
@@ -255,22 +255,6 @@ def _outcome(position: int, task_id: str, status: TaskStatus | None) -> Joined:
         at=status.updated_at,
         **there,
     )
-
-
-@asynccontextmanager
-async def _heartbeats() -> AsyncIterator[None]:
-    """Signs of life, which is also how a cancellation gets here."""
-
-    async def beat() -> None:
-        while True:
-            activity.heartbeat()
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-
-    beating = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        beating.cancel()
 
 
 def _raise_if_stopping() -> None:

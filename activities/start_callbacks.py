@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.heartbeats import signs_of_life
 from orchestrator.batches import item_id
 from orchestrator.callbacks import START_CALLBACKS, ItemCallbacks, ItemEnd, callback_of
 from orchestrator.engine.batches import Batches
@@ -35,6 +36,10 @@ class CallbackStarter:
             EngineUnavailable: the engine did not answer.
             ApplicationError: the batch's record does not show an item's end yet.
         """
+        async with signs_of_life():
+            await self._start_all(items)
+
+    async def _start_all(self, items: ItemCallbacks) -> None:
         known = await self._outcomes(items.batch_id, (each.position for each in items.ends))
         turn = asyncio.Semaphore(STARTS_AT_ONCE)
 

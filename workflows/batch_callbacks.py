@@ -39,6 +39,7 @@ class Receivers:
                 CallbackStarter.start_callbacks,
                 ItemCallbacks(batch_id=self._batch_id, ends=ends),
                 start_to_close_timeout=options.CALLBACK_STARTS_TIMEOUT,
+                heartbeat_timeout=options.HEARTBEAT_TIMEOUT,
                 retry_policy=options.PATIENT,
                 summary=f"{len(ends)} callbacks",
             )

@@ -17,7 +17,7 @@ from tests.support.stack import Stack, eventually, running
 
 pytestmark = pytest.mark.e2e
 
-STREAMS = 30
+STREAMS = 10
 
 
 @contextlib.asynccontextmanager
@@ -46,7 +46,7 @@ async def stream(api: httpx.AsyncClient, enough: asyncio.Event, accepted: list[s
 
 
 async def through(
-    api: httpx.AsyncClient, harm: Callable[[], Awaitable[None]], each: int = 150
+    api: httpx.AsyncClient, harm: Callable[[], Awaitable[None]], each: int = 60
 ) -> list[str]:
     """The ids of tasks that were accepted before, while and after harm was done."""
     accepted, enough = list[str](), asyncio.Event()

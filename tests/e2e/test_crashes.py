@@ -18,7 +18,7 @@ from tests.support.stack import agent_config, eventually, running
 
 pytestmark = pytest.mark.e2e
 
-TASKS = 200
+TASKS = 100
 AT_ONCE = 20
 
 

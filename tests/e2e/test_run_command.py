@@ -24,7 +24,6 @@ from tests.support.stack import (
 )
 
 pytestmark = [
-    pytest.mark.measured,
     pytest.mark.e2e,
     pytest.mark.own_topology("it is about orchestrator run"),
 ]
