@@ -6,7 +6,8 @@ until the last result is stored:
 - ``floor``, ``floor eager``: an empty workflow on the tuned engine, without and with eager start;
   ``floor light``: eager, and on lists as the product keeps them;
 - ``textbook``, ``textbook in memory``: bench/textbook.py on the untuned engine;
-- ``queued``, ``inline``, ``coalesced``: POST /orchestrate; ``batch``: one POST /orchestrate/batch;
+- ``queued``, ``inline``, ``coalesced``: POST /orchestrate; ``batch``: one POST /orchestrate/batch,
+  which `orchestrator worker` beside it may share (``batch by two workers``);
 - the peers in bench/peers, as their documentation recommends for durable calls, one task at a time;
 - ``pgqueuer many``: all tasks in one statement;
 - ``empty route``: a FastAPI route that does nothing.

@@ -62,6 +62,9 @@ CONTESTANTS = (
     _ours(Mode("inline")),
     _ours(Mode("coalesced", 10)),
     _ours(Mode("batch", 30, timed=False)),
+    Contestant(
+        "bench.subjects.ours:with_two_workers", Mode("batch by two workers", 30, timed=False)
+    ),
     _peer("pgqueuer", Mode("pgqueuer", 7)),
     _peer("pgqueuer", Mode(PEER_MANY, 20, timed=False)),
     _peer("restate", Mode("restate", 7)),

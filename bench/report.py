@@ -12,7 +12,7 @@ from bench.contest import PEER_MODES
 from bench.plots import Bar, bars
 
 FILE = "comparison.md"
-_OURS = {"queued", "inline", "coalesced", "batch"}
+_OURS = {"queued", "inline", "coalesced", "batch", "batch by two workers"}
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ GOALS = (
     Goal("coalesced", "queued", least=15),
     Goal("coalesced", None, least=1.5),
     Goal("batch", None, least=4),
+    Goal("batch by two workers", None),
     Goal("batch", PEER_MANY),
 )
 

@@ -1,7 +1,7 @@
 """The product as users start it, with each way to hand in tasks."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from importlib.metadata import version
@@ -28,9 +28,9 @@ from bench.subjects.floor import Floor
 from orchestrator.batches import item_id
 from orchestrator.engine.embedded import DATABASE
 from orchestrator.models import Dispatch
-from tests.support.stack import Stack, running
+from tests.support.stack import Stack, eventually, running
 
-BATCH = "batch"
+BATCHES = ("batch", "batch by two workers")
 _WAIT = "Prefer: wait=60\r\n"
 
 
@@ -40,15 +40,19 @@ class Ours:
     durability = "SQLite, journal in WAL mode, synchronous=NORMAL: survives a crash of the process"
     versions = f"orchestration-agent {version('orchestration-agent')}, {Floor.versions}"
 
-    def __init__(self, place: Place, stack: Stack, engine: Temporal) -> None:
+    def __init__(
+        self, place: Place, stack: Stack, engine: Temporal, further: Sequence[int] = ()
+    ) -> None:
+        """``further``: workers that were added to it."""
         self._stack = stack
+        self._further = further
         self._place = place
         self._readings = Readings(engine, ("OrchestrateTask", "TaskBatch"))
 
     async def run(self, order: Order) -> Outcome:
         """Hand in the tasks and wait until the engine has all their ends."""
         began = time.time()
-        if order.mode == BATCH:
+        if order.mode in BATCHES:
             submissions = await self._batch(order)
         elif order.mode in set(Dispatch):
             submissions = await self._singles(order)
@@ -111,8 +115,10 @@ class Ours:
         return ends
 
     def processes(self) -> dict[str, list[int]]:
-        """The engine, the worker and the API."""
-        return {part: [self._stack.pid_of(part)] for part in ("engine", "worker", "api")}
+        """The engine, the workers and the API."""
+        found = {part: [self._stack.pid_of(part)] for part in ("engine", "worker", "api")}
+        found["worker"] += self._further
+        return found
 
     async def stored_bytes(self) -> int:
         """The engine's database."""
@@ -144,3 +150,19 @@ async def opened(place: Place) -> AsyncIterator[Ours]:
     """`orchestrator run`, on free ports."""
     async with running(place.directory, _config(place.agent)) as stack:
         yield Ours(place, stack, await Temporal.connect(stack.engine))
+
+
+@asynccontextmanager
+async def with_two_workers(place: Place) -> AsyncIterator[Ours]:
+    """The same, and `orchestrator worker` beside it."""
+    async with (
+        running(place.directory, _config(place.agent)) as stack,
+        stack.joined("worker", 2) as worker,
+    ):
+        log = stack.directory / "worker-2.log"
+
+        async def ready() -> bool:
+            return "worker_ready" in log.read_text()
+
+        await eventually(ready, what="the second worker")
+        yield Ours(place, stack, await Temporal.connect(stack.engine), [worker.pid])
