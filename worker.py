@@ -12,10 +12,11 @@ import uvloop
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
-from activities.call_agent import HEARTBEAT_SECONDS, AgentCalls
+from activities.call_agent import AgentCalls
 from activities.chunk_means import Means
 from activities.deliver_callback import CallbackSender
 from activities.follow_parts import PartsFollower
+from activities.heartbeats import HEARTBEAT_SECONDS
 from activities.join_tasks import TaskJoiner
 from activities.late_answers import LateAnswers
 from activities.publish_events import EventPublisher

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.heartbeats import HEARTBEAT_SECONDS
 from activities.late_calls import answer_by, answer_id_of, completion_header, located
 from activities.outcomes import (
     ACCEPTED,
@@ -49,8 +50,6 @@ from orchestrator.telemetry.logging import get_logger
 from orchestrator.traces import traceparent
 from orchestrator.transports import AgentRequest, AgentResponse, Transport
 
-HEARTBEAT_SECONDS = 1.0
-"""Shorter calls never heartbeat, and so cost the engine nothing beyond their two events."""
 LOOK_AGAIN_SECONDS = 5.0
 """When to ask for an agent again of which nobody knows when it will be available."""
 

@@ -8,7 +8,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import is_cancelled_exception
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.call_agent import HEARTBEAT_SECONDS
+from activities.heartbeats import HEARTBEAT_SECONDS
 from orchestrator.batches import MEMO_TALLY, RELEASE, BatchTally, Parts, part_id
 from orchestrator.engine.rpc import names_missing_namespace
 

@@ -15,11 +15,12 @@ from datetime import timedelta
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.call_agent import HEARTBEAT_SECONDS, LOOK_AGAIN_SECONDS
+from activities.call_agent import LOOK_AGAIN_SECONDS
 from activities.chunk_cancellation import Cancellable, is_cancel_requested
 from activities.chunk_course import Course
 from activities.chunk_means import Means
 from activities.chunk_report import Ledger
+from activities.heartbeats import HEARTBEAT_SECONDS
 from activities.outcomes import UNAVAILABLE
 from orchestrator.batches import RUN_CHUNK, Chunk, ChunkReport, Unfinished
 from orchestrator.errors import AgentUnavailable

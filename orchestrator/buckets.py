@@ -48,6 +48,7 @@ class Buckets:
         bucket = self._own.get(agent)
         if bucket is None:
             bucket = self._own[agent] = TokenBucket(limit, self._clock)
+        # It is the same object, but for a change; to compare two costs as much as the rest.
         elif bucket.limit is not limit and bucket.limit != limit:
             bucket.change(limit)
         return bucket

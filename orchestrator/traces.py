@@ -1,8 +1,8 @@
 """W3C trace contexts as text: what every call carries, whether spans are made or not."""
 
-import hashlib
 import random
 import re
+import uuid
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
@@ -23,7 +23,7 @@ def trace_id_of(task_id: str) -> str:
     trace_id = task_id.replace("-", "")
     if _TRACE_ID.fullmatch(trace_id):
         return trace_id
-    return hashlib.blake2b(task_id.encode(), digest_size=16).hexdigest()
+    return uuid.uuid5(uuid.NAMESPACE_URL, task_id).hex
 
 
 def traceparent(task_id: str) -> str:

@@ -29,7 +29,7 @@ def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
     """Leave the product's processes out of the coverage, but those of ``measured`` modules.
 
     It makes a start of the product cost more than half as much again, and most modules that start
-    one run the same lines.
+    one run the same lines. What is started for the whole session, for the dashboard, counts too.
     """
     marked = request.node.get_closest_marker
     with pytest.MonkeyPatch.context() as patch:

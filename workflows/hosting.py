@@ -12,7 +12,8 @@ from temporalio.worker import (
     WorkflowRunner,
 )
 
-from activities.call_agent import HEARTBEAT_SECONDS, AgentCalls
+from activities.call_agent import AgentCalls
+from activities.heartbeats import HEARTBEAT_SECONDS
 from activities.publish_events import EventPublisher
 from activities.resolve_plan import PlanResolver
 from orchestrator.batches import BATCH_WORKFLOW

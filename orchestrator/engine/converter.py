@@ -127,6 +127,14 @@ class _UnhurriedConverter(DataConverter):
         with beside_engine(keeps_turn=True):
             return await super().decode(payloads, type_hints)
 
+    async def encode_failure(self, exception: BaseException, failure: Failure) -> None:
+        with beside_engine(keeps_turn=True):
+            await super().encode_failure(exception, failure)
+
+    async def decode_failure(self, failure: Failure) -> BaseException:
+        with beside_engine(keeps_turn=True):
+            return await super().decode_failure(failure)
+
 
 def problems(error: ValidationError) -> list[str]:
     """Each misfit in one line: ``priority: Input should be less than or equal to 5``."""

@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -39,12 +38,37 @@ EAGERLY_ONCE: dict[str, Any] = {
 """How a workflow is started that no request may start twice: its first task comes in the answer."""
 
 
-@dataclass(frozen=True)
 class _Call:
-    """A call that is under way: what bounds it, and its turn, where it needed one."""
+    """A call that is under way: what bounds it, and its turn, where it needed one.
 
-    bound: asyncio.Timeout
-    turn: Turn | None
+    Several of its tasks may do something beside the engine at once, and one may outlive it.
+    """
+
+    def __init__(self, bound: asyncio.Timeout, turn: Turn | None) -> None:
+        self.turn = turn
+        self.ended = False
+        self._bound = bound
+        self._beside = 0
+        self._left = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no deadline left to keep."""
+        return self.ended or self._bound.expired()
+
+    def pause(self) -> None:
+        """Let the deadline wait."""
+        when = self._bound.when()
+        if not self._beside and when is not None:
+            self._left = when - asyncio.get_running_loop().time()
+            self._bound.reschedule(None)
+        self._beside += 1
+
+    def go_on(self) -> None:
+        """Let it go on where it was left, once nothing is done beside the engine any more."""
+        self._beside -= 1
+        if not self._beside and not self.ended:
+            self._bound.reschedule(asyncio.get_running_loop().time() + self._left)
 
 
 _call: ContextVar[_Call | None] = ContextVar("_call", default=None)
@@ -63,10 +87,12 @@ async def engine_call(deadline: timedelta, turns: Turns | None = None) -> AsyncI
     answered = False
     try:
         async with asyncio.timeout(deadline.total_seconds()) as bound:
-            token = _call.set(_Call(bound, turn))
+            call = _Call(bound, turn)
+            token = _call.set(call)
             try:
                 yield
             finally:
+                call.ended = True
                 _call.reset(token)
         answered = True
     except TimeoutError:
@@ -90,20 +116,17 @@ def beside_engine(*, keeps_turn: bool = False) -> Iterator[None]:
     is to wait for what is no work of the engine, where it may take long and is rare.
     """
     call = _call.get()
-    if call is not None and call.turn is not None and not keeps_turn:
-        call.turn.leave()
-    bound = call.bound if call else None
-    ends = bound.when() if bound else None
-    if bound is None or ends is None or bound.expired():
+    if call is None or call.is_over:
         yield
         return
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    bound.reschedule(None)
+    if call.turn is not None and not keeps_turn:
+        call.turn.leave()
+    call.pause()
     try:
-        yield
+        with call.turn.beside() if call.turn is not None else nullcontext():
+            yield
     finally:
-        bound.reschedule(ends + loop.time() - began)
+        call.go_on()
 
 
 def unavailable(error: RPCError) -> OrchestratorError | None:

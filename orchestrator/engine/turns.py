@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from orchestrator.errors import EngineBusy
 
@@ -11,6 +13,20 @@ class Turn:
 
     def __init__(self, turns: "Turns") -> None:
         self._turns: Turns | None = turns
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """In the block it asks nothing of the engine: nobody is to take that for silence."""
+        turns = self._turns
+        if turns is None:
+            yield
+            return
+        turns.beside += 1
+        try:
+            yield
+        finally:
+            turns.beside -= 1
+            turns.note()
 
     def leave(self, *, answered: bool = False) -> None:
         """Give the place to the next, once; ``answered`` says that the engine gets on."""
@@ -26,7 +42,9 @@ class Turns:
         self._free = places
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._moved = 0.0
-        """When the engine last answered one of the calls, by the loop's clock."""
+        """When one of the calls last got on, by the loop's clock."""
+        self.beside = 0
+        """How many of the calls are at something else."""
 
     async def take(self, patience: float) -> Turn:
         """Wait for a place, unless the engine answers none of the calls for so many seconds.
@@ -46,6 +64,8 @@ class Turns:
         self._waiting.append(mine)
         try:
             while not mine.done():
+                if self.beside:
+                    self.note()
                 left = max(since, self._moved) + patience - loop.time()
                 if left <= 0:
                     break
@@ -57,10 +77,14 @@ class Turns:
         if mine.cancel():
             raise EngineBusy("The engine did not answer in time")
 
+    def note(self) -> None:
+        """One of the calls got on."""
+        self._moved = asyncio.get_running_loop().time()
+
     def give_back(self, *, answered: bool = False) -> None:
         """Free a place for the first who waits; ``answered`` by the engine, or only ended."""
         if answered:
-            self._moved = asyncio.get_running_loop().time()
+            self.note()
         while self._waiting:
             first = self._waiting.popleft()
             if not first.done():

@@ -217,7 +217,8 @@ async def _beginning(response: aiohttp.ClientResponse) -> str | None:
 def _body(request: AgentRequest) -> aiohttp.BytesPayload | io.BytesIO | None:
     if request.payload is None:
         return None
-    # aiohttp writes large bodies piece by piece only if they come as files.
+    # aiohttp writes large bodies piece by piece only if they come as files, and looks for how to
+    # write any other by its type, unless it is told.
     body = to_json(request.payload)
     return aiohttp.BytesPayload(body) if len(body) <= _LARGE_BODY_BYTES else io.BytesIO(body)
 

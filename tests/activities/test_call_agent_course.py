@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ApplicationError
 
-from activities import call_agent
+from activities.heartbeats import HEARTBEAT_SECONDS
 from orchestrator.engine.converter import data_converter
 from orchestrator.models import Attempt, Progress
 from tests.activities.stage import calling, failure_in
@@ -66,12 +66,12 @@ async def test_a_short_call_sends_no_heartbeat() -> None:
 
 async def test_a_call_of_more_than_a_second_heartbeats() -> None:
     """The default is a second, well below the heartbeat timeout."""
-    assert 1.0 == call_agent.HEARTBEAT_SECONDS
+    assert 1.0 == HEARTBEAT_SECONDS
 
 
 async def test_a_long_call_goes_on_sending_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
     """One every interval for as long as the agent works."""
-    monkeypatch.setattr(call_agent, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("activities.call_agent.HEARTBEAT_SECONDS", 0.01)
     beats: list[object] = []
     async with Agent(Reply(hang=True)) as agent, calling(agent.url) as caller:
 
@@ -88,7 +88,7 @@ async def test_a_long_call_goes_on_sending_heartbeats(monkeypatch: pytest.Monkey
 
 async def test_heartbeats_end_with_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """No task is left behind on the worker's loop."""
-    monkeypatch.setattr(call_agent, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("activities.call_agent.HEARTBEAT_SECONDS", 0.01)
     async with Agent(Reply(status=500)) as agent, calling(agent.url) as caller:
         await caller.failure(call())
         async with asyncio.timeout(DEADLINE_SECONDS):

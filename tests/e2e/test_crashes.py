@@ -83,7 +83,7 @@ def slowly(_: Call) -> Reply:
 
 
 async def test_no_task_is_lost_when_worker_and_engine_are_killed(tmp_path: Path) -> None:
-    """200 accepted, then kill -9 of the worker and of the engine: 200 completed, final for good."""
+    """All accepted, then kill -9 of the worker and of the engine: all completed, final for good."""
     async with Agent(decide=slowly) as agent, running(tmp_path, config(agent)) as stack:
         async with stack.client() as api:
             ids = await submit_many(api, TASKS)

@@ -54,12 +54,8 @@ def one_line(errors: str) -> str:
 
 
 @pytest.mark.timeout(400)
-async def test_ten_starts_and_stops_in_a_row_leave_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_ten_starts_and_stops_in_a_row_leave_nothing_behind(tmp_path: Path) -> None:
     """Exit 0 each time, by either signal; no process stays; stderr stays empty."""
-    # Forty processes whose lines others have covered take half the time.
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     stack = Stack(tmp_path, NO_AGENT)
     for number in range(10):
         await stack.start()

@@ -73,6 +73,13 @@ def test_another_secret_signs_other_urls() -> None:
         CompletionUrls("https://tasks.example", b"another secret").read(token_of(url))
 
 
+def test_a_url_that_was_signed_by_hmac_is_still_known() -> None:
+    """As versions before did; an agent may hold it for days."""
+    body = "WyJ0YXNrIiwiYWdlbnQuMS4wMTIzNDU2Nzg5YWJjZGVmIiw0MDAwMDAwMDAwXQ"
+    ticket = URLS.read(f"{body}.OmPXv9V7NEEkGnGqM2EYWVfQEyVDuaKvLEI4AfdNxn0")
+    assert ("task", ("agent", 1)) == (ticket.task_id, ticket.attempt)
+
+
 def test_no_two_answers_are_called_the_same() -> None:
     """Nor those to the same attempt, of another run."""
     assert new_answer_id("agent", 1) != new_answer_id("agent", 1)

@@ -92,7 +92,9 @@ def test_each_scheme_has_a_transport() -> None:
     assert set(FORMS) == {"http", "https", *TRANSPORTS}
 
 
-def test_the_client_of_rabbitmq_is_loaded_for_those_who_use_it() -> None:
+@pytest.mark.parametrize("client", ["aio_pika", "redis"])
+def test_a_brokers_client_is_loaded_for_those_who_use_it(client: str) -> None:
     """It costs the others neither time nor memory."""
-    code = "import sys, worker, api.command; sys.exit('aio_pika' in sys.modules)"
+    loaded = "import sys, worker, api.command, orchestrator.shared_parts"
+    code = f"{loaded}; sys.exit('{client}' in sys.modules)"
     assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode

@@ -224,6 +224,63 @@ async def test_nobody_waits_for_what_a_call_does_beside_the_engine() -> None:
     assert calls.made == ["storing", "a", "b"]
 
 
+async def test_who_waits_is_patient_with_a_call_that_is_beside_the_engine() -> None:
+    """A large payload that is long in being encrypted says nothing of the engine."""
+    turns, inside = Turns(1), asyncio.Event()
+
+    async def encrypting() -> None:
+        async with engine_call(timedelta(seconds=0.1), turns):
+            with beside_engine(keeps_turn=True):
+                inside.set()
+                await asyncio.sleep(0.5)
+
+    first = asyncio.create_task(encrypting())
+    await inside.wait()
+    async with asyncio.timeout(30), engine_call(timedelta(seconds=0.1), turns):
+        assert first.done()
+    await first
+
+
+async def test_a_deadline_waits_until_nothing_is_beside_the_engine_any_more() -> None:
+    """Of several that a call does at once, the last counts; then it holds again."""
+    quick, slow = asyncio.Event(), asyncio.Event()
+
+    async def beside(until: asyncio.Event) -> None:
+        with beside_engine():
+            await until.wait()
+
+    done: list[None] = []
+
+    async def call() -> None:
+        async with engine_call(timedelta(seconds=0.2)):
+            both = [asyncio.create_task(beside(each)) for each in (quick, slow)]
+            await asyncio.sleep(0)
+            quick.set()
+            await asyncio.sleep(0.5)
+            slow.set()
+            done.extend(await asyncio.gather(*both))
+            await asyncio.Event().wait()
+
+    with pytest.raises(EngineUnavailable):
+        await call()
+    assert [None, None] == done
+
+
+async def test_what_outlives_its_call_goes_on() -> None:
+    """There is no deadline to keep any more."""
+    ended = asyncio.Event()
+
+    async def child() -> str:
+        await ended.wait()
+        with beside_engine():
+            return "done"
+
+    async with engine_call(DEADLINE):
+        task = asyncio.create_task(child())
+    ended.set()
+    assert "done" == await task
+
+
 async def _held(calls: Calls) -> None:
     """A call whose own deadline is far away, and which is never answered."""
     async with engine_call(DEADLINE, calls.turns):
