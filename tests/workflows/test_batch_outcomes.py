@@ -261,7 +261,9 @@ async def test_a_deadline_that_was_asked_for_counts_from_the_start_of_the_batch(
     client: Client,
 ) -> None:
     """The attempt is cut off at it, and there is no other."""
-    async with batching(client, Agent(Reply(hang=True))) as stage:
+    # It is cut off a little early: what is left then must not be enough for the pause.
+    slow = {"retry_delay": 5}
+    async with batching(client, Agent(Reply(hang=True)), error_recovery=slow) as stage:
         handle = await start(stage, numbered(stage, 2, timeout=0.6))
         tally = await tally_of(handle)
         status = await stage.tasks.status(item_id(handle.id, 0))
