@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.heartbeats import HEARTBEAT_SECONDS
 from orchestrator.dead_letters import (
     AUTOMATIC_RUNS,
     BulkAction,
@@ -30,7 +31,6 @@ from orchestrator.telemetry.logging import get_logger
 
 PAGE = 50
 """As many are under way at once, at the most."""
-HEARTBEAT_SECONDS = 1.0
 ENGINE_PAUSE_SECONDS = 1.0
 TRIES = 10
 """How often one is asked for that no worker carries out, while the engine answers: one that comes

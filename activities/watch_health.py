@@ -9,6 +9,7 @@ from datetime import timedelta
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.heartbeats import HEARTBEAT_SECONDS
 from orchestrator.endpoints import joined
 from orchestrator.fleet.records import (
     HealthChange,
@@ -23,7 +24,6 @@ RECHECK_SECONDS = 5.0
 ROUND_SECONDS = 600.0
 GATHER_SECONDS = 0.2
 """What else is found so soon after a change travels with it."""
-HEARTBEAT_SECONDS = 1.0
 CHECKS_AT_ONCE = 50
 JITTER = 0.1
 _FIRST_SPREAD_SECONDS = 0.2
