@@ -7,6 +7,7 @@ A rule's fallbacks are tried in their order when the agent before has used up it
 no call. When none takes any, the task waits for the first that has attempts left.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
@@ -26,7 +27,7 @@ with workflow.unsafe.imports_passed_through():
         Route,
         Task,
     )
-    from workflows import failures, options
+    from workflows import failures, options, patches
     from workflows.failures import Failed
     from workflows.late_answers import LateCall
 
@@ -226,4 +227,8 @@ class Calls:
         lost = max(0, failed.attempts - said.sent)
         self._courses[route.agent] = Progress(sent=said.sent + lost, made=said.made + lost)
         self._history = failed.attempt_history or self._history
+        # Of a call that was taken by nobody until the deadline the engine may say either timeout.
+        too_late = failed.unavailable and self.out_of_time
+        if too_late and workflow.patched(patches.NO_CALL_TOO_LATE):
+            return replace(failed, unavailable=False, deadline_passed=True)
         return failed

@@ -9,7 +9,17 @@ from orchestrator.models import AgentCall, AgentReply, Dispatch
 from tests.histories.scenarios import Scenario, stage
 from tests.support.agents import Reply
 from tests.support.plans import retry, task
-from tests.workflows.stage import Calls, failed, failure, failure_of, hosted, reply, run
+from tests.workflows.stage import (
+    Calls,
+    events,
+    failed,
+    failure,
+    failure_of,
+    hosted,
+    reply,
+    run,
+    start,
+)
 from workflows import options
 
 QUICK = retry(initial_seconds=0.05, backoff=1.0, max_attempts=2)
@@ -60,6 +70,18 @@ async def test_a_task_that_no_worker_took_ends_with_its_deadline(client: Client)
         "The deadline of 0.5 s passed after 0 attempts: the call was still waiting in the agent's "
         "queue (no worker took it, or the agent took no call)" == error.message
     )
+
+
+async def test_no_call_is_made_after_the_deadline(client: Client) -> None:
+    """That it has waited too long to be called at all is no reason to ask once more."""
+    late = task(deadline=1.0).model_copy(update={"waited": 2.0})
+    async with hosted(client, Calls(), agent_worker=False):
+        handle = await start(client, late)
+        error = await failure_of(handle)
+        told = await events(handle)
+    assert ("DeadlineExceeded", 0) == (error.type, error.details[0]["attempts"])
+    assert error.message.startswith("The deadline of 1 s passed after 0 attempts: ")
+    assert 1 == told.count("ACTIVITY_TASK_SCHEDULED")
 
 
 async def test_a_call_that_outlasts_its_timeout_is_ended_by_the_engine(
