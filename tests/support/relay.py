@@ -20,7 +20,8 @@ class Relay:
     def cut(self) -> None:
         """Break all connections, as a network does."""
         for each in self._open:
-            each.transport.abort()
+            if not each.is_closing():
+                each.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""

@@ -32,7 +32,7 @@ from tests.support.stack import eventually
 from workflows.fleet import AgentFleet
 
 A, B = "http://a", "http://b"
-RPC_SECONDS = 10.0
+RPC_SECONDS = 20.0
 
 
 def config(*urls: str, **changes: Any) -> FleetConfig:
