@@ -124,7 +124,7 @@ class SharedBuckets:
             self._failed(error)
             return None
         self._answered()
-        return Decision.of(limit, float(tokens), allowed=bool(allowed))
+        return Decision(limit, float(tokens), bool(allowed))
 
     def _failed(self, error: Exception) -> None:
         self._rests_until = self._clock() + REST_SECONDS

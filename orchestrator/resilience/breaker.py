@@ -106,16 +106,17 @@ class Breaker:
     @property
     def state(self) -> BreakerState:
         """The state of now."""
-        self._settle()
+        if self._state is not BreakerState.CLOSED:
+            self._settle()
         return self._state
 
     @property
     def available(self) -> bool:
         """Whether a call would be admitted now."""
-        self._settle()
-        if self._state is BreakerState.HALF_OPEN:
+        state = self.state
+        if state is BreakerState.HALF_OPEN:
             return self._in_flight < self.policy.half_open_permits
-        return self._state in {BreakerState.CLOSED, BreakerState.DISABLED}
+        return state in {BreakerState.CLOSED, BreakerState.DISABLED}
 
     @property
     def retry_at(self) -> float | None:

@@ -14,30 +14,32 @@ class Decision:
     """What a bucket says about one call.
 
     Args:
-        allowed: whether a token was taken, or could have been.
         limit: the limit that it was held against.
-        remaining: whole tokens that are left.
-        retry_after: seconds until the next whole token; 0 while there is one.
-        full_after: seconds until the bucket is full.
+        tokens: what is left in the bucket.
+        allowed: whether a token was taken, or could have been.
     """
 
-    allowed: bool
     limit: RateLimit
-    remaining: int
-    retry_after: float
-    full_after: float
+    tokens: float
+    allowed: bool
 
-    @classmethod
-    def of(cls, limit: RateLimit, tokens: float, *, allowed: bool) -> "Decision":
-        """The decision that left so many tokens in the bucket."""
-        per_second = limit.rate / SECONDS_A_MINUTE
-        return cls(
-            allowed=allowed,
-            limit=limit,
-            remaining=int(tokens),
-            retry_after=max(0.0, 1 - tokens) / per_second,
-            full_after=max(0.0, limit.burst - tokens) / per_second,
-        )
+    @property
+    def remaining(self) -> int:
+        """Whole tokens that are left."""
+        return int(self.tokens)
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds until the next whole token; 0 while there is one."""
+        return self._seconds_until(1)
+
+    @property
+    def full_after(self) -> float:
+        """Seconds until the bucket is full."""
+        return self._seconds_until(self.limit.burst)
+
+    def _seconds_until(self, tokens: int) -> float:
+        return max(0.0, tokens - self.tokens) * SECONDS_A_MINUTE / self.limit.rate
 
 
 class TokenBucket:
@@ -70,12 +72,12 @@ class TokenBucket:
         allowed = self._tokens >= 1
         if allowed:
             self._tokens -= 1
-        return Decision.of(self._limit, self._tokens, allowed=allowed)
+        return Decision(self._limit, self._tokens, allowed)
 
     def look(self) -> Decision:
         """What ``try_take`` would say, without taking."""
         self._refill()
-        return Decision.of(self._limit, self._tokens, allowed=self._tokens >= 1)
+        return Decision(self._limit, self._tokens, self._tokens >= 1)
 
     def give_back(self) -> None:
         """Undo one ``try_take``; a full bucket stays full."""

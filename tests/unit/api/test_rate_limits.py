@@ -42,7 +42,7 @@ def test_an_answer_says_what_is_left() -> None:
         "RateLimit-Reset": "2",
         "RateLimit-Policy": '"reader";q=100;w=60',
         "RateLimit": '"reader";r=17;t=2',
-    } == rate_limits.accepted("reader", Decision.of(limit(100), 17.5, allowed=True))
+    } == rate_limits.accepted("reader", Decision(limit(100), 17.5, allowed=True))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_tenants_quotas_are_told_together() -> None:
     """Each in the lists; the single fields are of the one that leaves least."""
     grant = Grant(
         "acme",
-        Decision.of(limit(100), 17.5, allowed=True),
+        Decision(limit(100), 17.5, allowed=True),
         (Allowance("running", 10, 4), Allowance("daily", 900, 30, 59.1)),
     )
     assert {

@@ -156,7 +156,7 @@ class Shared:
         """The scripted answer."""
         if self.decision is None:
             return None
-        return Decision.of(limit, 0, allowed=self.decision)
+        return Decision(limit, 0, self.decision)
 
     async def give_back(self, *_: object) -> None:
         """Count."""
