@@ -12,7 +12,7 @@ from tests.support.agents import Agent, Reply
 from tests.support.receivers import SECRET, hook, verified
 from tests.support.stack import Stack, agent_config, eventually, running
 
-pytestmark = [pytest.mark.measured, pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 DELAYS = [0.1] * 7
 
 

@@ -15,7 +15,7 @@ import pytest_asyncio
 from tests.support.agents import Agent, Call, Reply
 from tests.support.stack import BIN, Stack, agent_config, eventually, running
 
-pytestmark = [pytest.mark.measured, pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 
 WAIT = {"Prefer": "wait=30"}
 BROKEN = Reply(status=500, body={"detail": "disk full"})

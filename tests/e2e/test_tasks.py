@@ -12,7 +12,7 @@ import pytest
 from tests.support.agents import Agent, Reply
 from tests.support.stack import Stack, eventually
 
-pytestmark = [pytest.mark.measured, pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.e2e]
 
 WAIT = {"Prefer": "wait=30"}
 FINAL = {"completed", "failed", "cancelled"}
