@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 
 import pytest
 from prometheus_client import REGISTRY
@@ -16,6 +17,9 @@ from orchestrator.models import Attempt, Progress
 from tests.activities.stage import calling, failure_in
 from tests.support.agents import DEADLINE_SECONDS, Agent, Reply
 from tests.support.plans import AGENT, call
+
+UNPROCESSABLE = HTTPStatus(422).phrase
+"""Python 3.13 calls it otherwise."""
 
 
 async def test_an_attempt_ends_before_the_tasks_deadline() -> None:
@@ -124,7 +128,7 @@ async def test_the_failure_shows_what_the_agent_said() -> None:
     refusal = Reply(status=422, body={"detail": "no such file"})
     async with Agent(refusal) as agent, calling(agent.url) as caller:
         error = await caller.failure(call())
-    expected = f"{AGENT} at {agent.url}/read answered 422 Unprocessable Entity; it said: "
+    expected = f"{AGENT} at {agent.url}/read answered 422 {UNPROCESSABLE}; it said: "
     assert expected + '{"detail": "no such file"}' == error.message
 
 
