@@ -1,5 +1,8 @@
 # `make run` and `make test` are all a newcomer needs; `make help` lists the rest.
-PYTHON ?= python3
+# The system's own Python where it will do: distributions build it with every optimization, other
+# tools often do not, and it is what most of a task costs.
+CAN_SERVE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell /usr/bin/python3 -c '$(CAN_SERVE)' 2>/dev/null && echo /usr/bin/python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-bench
