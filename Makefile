@@ -47,7 +47,7 @@ test: install-dev  ## format check, lint, types, import layers, all tests, cover
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses 4 --dist loadscope --no-loadscope-reorder
+	$(BIN)/coverage run -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

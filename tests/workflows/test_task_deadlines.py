@@ -33,7 +33,8 @@ async def test_the_deadline_ends_a_task_between_its_attempts(client: Client) -> 
         error = await failed(client, task(deadline=1.5, retry=PATIENT))
     attempts = error.details[0]["attempts"]
     assert "DeadlineExceeded" == error.type
-    assert len(calls.seen) == attempts
+    # One that has begun just before may be told of too late.
+    assert attempts in {len(calls.seen), len(calls.seen) - 1}
     assert error.message in {
         f"The deadline of 1.5 s {over} after {attempts} attempts: the agent answered 500"
         for over in ("passed", "left no time for another attempt")

@@ -1,5 +1,6 @@
 """The command line."""
 
+import gc
 import json
 import os
 import subprocess
@@ -140,6 +141,14 @@ def test_every_command_explains_itself(command: list[str], option: str) -> None:
     if command != ["config"]:
         assert "Examples:\n" in result.stdout
         assert "  orchestrator " in result.stdout
+
+
+def test_a_command_that_was_loaded_collects_its_garbage() -> None:
+    """So does the process whose command there is not."""
+    with click.Context(orchestrator) as context:
+        assert orchestrator.get_command(context, "status") is not None
+        assert orchestrator.get_command(context, "stauts") is None
+    assert gc.isenabled()
 
 
 def test_the_version() -> None:
