@@ -7,7 +7,6 @@ A rule's fallbacks are tried in their order when the agent before has used up it
 no call. When none takes any, the task waits for the first that has attempts left.
 """
 
-from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
@@ -18,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.outcomes import UNAVAILABLE
     from orchestrator.engine.queues import engine_priority
     from orchestrator.models import (
+        DEADLINE_EXCEEDED,
         AgentCall,
         AgentReply,
         Attempt,
@@ -115,6 +115,7 @@ class Calls:
 
     async def _reply(self, route: Route, *, wait: bool, pause: float, inline: bool) -> AgentReply:
         """What the agent answers at once; that may be that it answers later."""
+        self._refuse_too_late()
         call = self._call(route, wait=wait, pause=pause)
         if inline:
             try:
@@ -124,6 +125,7 @@ class Calls:
                 details = failed.details
                 if details is None or not details.retryable or (failed.unavailable and not wait):
                     raise Exhausted(failed) from error
+                self._refuse_too_late()
                 pause = (details.pause or 0) if failed.kind != UNAVAILABLE else 0
                 call = self._call(route, wait=wait, pause=pause)
         try:
@@ -227,8 +229,20 @@ class Calls:
         lost = max(0, failed.attempts - said.sent)
         self._courses[route.agent] = Progress(sent=said.sent + lost, made=said.made + lost)
         self._history = failed.attempt_history or self._history
-        # Of a call that was taken by nobody until the deadline the engine may say either timeout.
-        too_late = failed.unavailable and self.out_of_time
-        if too_late and workflow.patched(patches.NO_CALL_TOO_LATE):
-            return replace(failed, unavailable=False, deadline_passed=True)
         return failed
+
+    def _refuse_too_late(self) -> None:
+        """Raise where the deadline has passed: the agent is not to be called any more."""
+        if not (self.out_of_time and workflow.patched(patches.NO_CALL_TOO_LATE)):
+            return
+        last = self._history[-1] if self._history else None
+        raise Exhausted(
+            Failed(
+                kind=DEADLINE_EXCEEDED,
+                message=(last and last.error) or failures.STILL_WAITING,
+                details=None,
+                deadline_passed=True,
+                unavailable=False,
+                was_started=False,
+            )
+        )
