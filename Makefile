@@ -1,8 +1,9 @@
 # `make run` and `make test` are all a newcomer needs; `make help` lists the rest.
-# The system's own Python where it will do: distributions build it with every optimization, other
-# tools often do not, and it is what most of a task costs.
+# The system's own Python where it will do and none was chosen: distributions build it with every
+# optimization, other tools often do not.
 CAN_SERVE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
-PYTHON ?= $(shell /usr/bin/python3 -c '$(CAN_SERVE)' 2>/dev/null && echo /usr/bin/python3 || echo python3)
+CHOSEN := $(VIRTUAL_ENV)$(CONDA_PREFIX)$(PYENV_VERSION)$(pythonLocation)
+PYTHON ?= $(if $(CHOSEN),python3,$(shell /usr/bin/python3 -c '$(CAN_SERVE)' 2>/dev/null && echo /usr/bin/python3 || echo python3))
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-bench
@@ -18,6 +19,7 @@ install: $(VENV)/.installed  ## build .venv with the locked dependencies
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is needed: apt install python3-venv" >&2; exit 1; }
+	@echo "Building $(VENV) on $(PYTHON) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 

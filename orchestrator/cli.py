@@ -35,11 +35,13 @@ class _Parts(click.Group):
     ) -> click.Command | None:
         for entry in entry_points(group=COMMANDS, name=cmd_name):
             # What is loaded stays: to look for garbage in it meanwhile is time for nothing.
+            collects = gc.isenabled()
             gc.disable()
             try:
                 command: click.Command = entry.load()
             finally:
-                gc.enable()
+                if collects:
+                    gc.enable()
             return command
         return None
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from orchestrator import cli
 from orchestrator.cli import COMMANDS, orchestrator
 from orchestrator.config import Settings
 
@@ -143,12 +145,24 @@ def test_every_command_explains_itself(command: list[str], option: str) -> None:
         assert "  orchestrator " in result.stdout
 
 
-def test_a_command_that_was_loaded_collects_its_garbage() -> None:
-    """So does the process whose command there is not."""
-    with click.Context(orchestrator) as context:
-        assert orchestrator.get_command(context, "status") is not None
-        assert orchestrator.get_command(context, "stauts") is None
-    assert gc.isenabled()
+@pytest.mark.parametrize("broken", [False, True])
+def test_no_garbage_is_looked_for_while_a_command_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, *, broken: bool
+) -> None:
+    """And then as before, even if it could not be loaded."""
+    seen = []
+
+    class Entry:
+        def load(self) -> click.Command:
+            seen.append(gc.isenabled())
+            if broken:
+                raise ImportError
+            return click.Command("some")
+
+    monkeypatch.setattr(cli, "entry_points", lambda **_: [Entry()])
+    with click.Context(orchestrator) as context, suppress(ImportError):
+        orchestrator.get_command(context, "some")
+    assert ([False], True) == (seen, gc.isenabled())
 
 
 def test_the_version() -> None:
