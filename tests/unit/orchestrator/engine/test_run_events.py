@@ -32,7 +32,7 @@ EXPECTED = {
     "completed_polled": "1 queued, 5.0 started, 11 waiting, 17 completed",
     "failed_into_dead_letter": "1 queued, 5.0 started, 12 dead_lettered, 16 failed",
     "failed_invalid_input": "1 queued, 5 failed",
-    "failed_deadline_without_worker": "1 queued, 15 failed",
+    "failed_deadline_without_worker": "1 queued, 12 failed",
     "cancelled_while_queued": "1 queued, 15 cancelled",
     "cancelled_while_running": "1 queued, 5.0 started, 16 cancelled",
     "cancelled_inline": "1 queued, 1.0 started, 10 cancelled",
