@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from temporalio.client import Client
 
-from orchestrator.models import AgentCall, AgentReply, Dispatch
-from tests.histories.scenarios import Scenario, stage
+from orchestrator.models import AgentCall, AgentReply, Dispatch, Route
+from tests.histories.scenarios import FALLBACKS, Scenario, stage
 from tests.support.agents import Reply
 from tests.support.plans import retry, task
 from tests.workflows.stage import (
@@ -77,11 +77,15 @@ async def test_a_task_that_no_worker_took_ends_with_its_deadline(client: Client)
     assert 1 == told.count("ACTIVITY_TASK_SCHEDULED")
 
 
+@pytest.mark.parametrize("fallbacks", [(), FALLBACKS], ids=["alone", "fallbacks"])
 @pytest.mark.parametrize("dispatch", [Dispatch.QUEUED, Dispatch.INLINE])
-async def test_no_call_is_made_after_the_deadline(client: Client, dispatch: Dispatch) -> None:
-    """Of a task that has waited too long for a batch to begin it."""
+async def test_no_call_is_made_after_the_deadline(
+    client: Client, dispatch: Dispatch, fallbacks: tuple[Route, ...]
+) -> None:
+    """Of a task that has waited too long for a batch to begin it; nor is another agent asked."""
     calls = Calls()
-    late = task(deadline=1.0, dispatch=dispatch).model_copy(update={"waited": 2.0})
+    given = task(deadline=1.0, dispatch=dispatch, fallbacks=fallbacks)
+    late = given.model_copy(update={"waited": 2.0})
     async with hosted(client, calls):
         error = await failed(client, late)
     assert ("DeadlineExceeded", 0) == (error.type, error.details[0]["attempts"])
