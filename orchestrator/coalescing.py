@@ -4,6 +4,7 @@ Nobody is answered before the engine has the batch, so a crash loses nothing tha
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from orchestrator.models import Dispatch, Plan, TaskRequest
 
 LARGE_BYTES = 100_000
 """A task whose text is larger gains nothing by company, and would make that wait."""
+
+REST_SECONDS = 0.05
+"""A rest is never longer: an engine that takes longer may be far away rather than busy."""
 
 Start = Callable[[Batch], Coroutine[Any, Any, None]]
 """Starts a batch; returns once the engine has it, or raises why it has not."""
@@ -111,18 +115,28 @@ class Coalescer:
     """Gathers tasks into groups, and has each group started.
 
     A group goes at once where nothing is being started, else after the window, or when it is full.
-    No more than ``max_starts`` are under way, so a busy engine makes groups larger, not more. One
-    event loop uses it, so nothing is locked. One whose turn does not come within ``patience``
-    seconds, since the engine does not answer, is not started at all.
+    No more than ``max_starts`` are under way, and a start of several tasks, or one that others have
+    waited for, is followed by a rest as long as it was itself: so a busy engine makes groups
+    larger, not more. A full group waits for no rest. One event loop uses it, so nothing is locked.
+    A group whose turn does not come within ``patience`` seconds, since the engine does not answer,
+    is not started at all. ``clock`` tells seconds.
     """
 
-    def __init__(self, settings: Coalescing, start: Start, patience: float) -> None:
+    def __init__(
+        self,
+        settings: Coalescing,
+        start: Start,
+        patience: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.settings = settings
         self._start = start
         self._patience = patience
+        self._clock = clock
         self._open: Group | None = None
         self._full: list[Group] = []
         self._starting: set[asyncio.Task[None]] = set()
+        self._resting = 0
 
     async def submit(self, item: Item, plan: Plan) -> tuple[str, datetime]:
         """Start a task, which was admitted by that plan, together with others.
@@ -187,7 +201,8 @@ class Coalescer:
         if self._full:
             return self._full.pop(0)
         group = self._open
-        if group is not None and (group.is_due or not self._starting):
+        rests = len(self._starting) + self._resting >= self.settings.max_starts
+        if group is not None and not rests and (group.is_due or not self._starting):
             self._open = None
             return group
         return None
@@ -197,9 +212,20 @@ class Coalescer:
         self._launch()
 
     async def _run(self, group: Group) -> None:
+        began = self._clock()
         try:
             await self._start(group.batch())
         except Exception as error:  # noqa: BLE001 - it is raised to every request of the group
             group.fail(error)
         else:
             group.started.set_result(None)
+            if len(group) > 1 or self._open:
+                self._rest(self._clock() - began)
+
+    def _rest(self, seconds: float) -> None:
+        self._resting += 1
+        asyncio.get_running_loop().call_later(min(seconds, REST_SECONDS), self._on_rested)
+
+    def _on_rested(self) -> None:
+        self._resting -= 1
+        self._launch()

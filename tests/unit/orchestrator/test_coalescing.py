@@ -1,10 +1,12 @@
 """How tasks are gathered: what goes together, when it goes, and whom a failure meets."""
 
 import asyncio
+import itertools
 import json
 
 import pytest
 
+from orchestrator import coalescing
 from orchestrator.batches import PART_BYTES, Batch, place_of
 from orchestrator.coalescing import LARGE_BYTES, Coalescer, Item
 from orchestrator.config import Coalescing
@@ -23,13 +25,14 @@ def item(number: int = 0, tenant: str = "default", trace: str | None = None) -> 
 
 
 class Engine:
-    """Starts batches when it is told to, and remembers them."""
+    """Starts batches when it is told to, and remembers them; each start takes so many seconds."""
 
-    def __init__(self, patience: float = 60, **settings: float) -> None:
+    def __init__(self, patience: float = 60, seconds: float = 0, **settings: float) -> None:
         self.begun: list[Batch] = []
         self.answers: list[asyncio.Future[None]] = []
         chosen = Coalescing(**settings)  # type: ignore[arg-type]
-        self.coalescer = Coalescer(chosen, self.start, patience)
+        clock = itertools.count(step=seconds).__next__
+        self.coalescer = Coalescer(chosen, self.start, patience, clock)
         self._heard = asyncio.Condition()
 
     async def start(self, batch: Batch) -> None:
@@ -105,6 +108,68 @@ async def test_while_one_is_started_others_are_gathered() -> None:
     await asyncio.gather(*first, *second)
 
     assert [1, 2] == numbers(batch)
+
+
+async def test_a_start_of_several_is_followed_by_a_rest_as_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who was answered by it comes again meanwhile; what is full goes at once all the same."""
+    monkeypatch.setattr(coalescing, "REST_SECONDS", 60)
+    engine = Engine(seconds=60, window=0, max_tasks=3)
+    first = engine.submit(item(0), item(1))
+    await engine.has_begun(1)
+    engine.answer(0)
+    await asyncio.gather(*first)
+    again = engine.submit(item(2), item(3))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert 1 == len(engine.begun)
+    again += engine.submit(item(4))
+
+    assert [2, 3, 4] == numbers(await engine.has_begun(2))
+    engine.answer(1)
+    await asyncio.gather(*again)
+
+
+async def test_a_rest_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Soon, however long the start took: the engine may be far away rather than busy."""
+    monkeypatch.setattr(coalescing, "REST_SECONDS", 0.01)
+    engine = Engine(seconds=60)
+    first = engine.submit(item(0))
+    await engine.has_begun(1)
+    second = engine.submit(item(1))
+    await asyncio.sleep(0)
+    engine.answer(0)
+    await first[0]
+    third = engine.submit(item(2))
+
+    assert [1, 2] == numbers(await engine.has_begun(2))
+    engine.answer(1)
+    await asyncio.gather(*second, *third)
+
+
+async def test_there_is_no_rest_for_who_comes_alone_or_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One client that hands in one task after another is never held up."""
+    monkeypatch.setattr(coalescing, "REST_SECONDS", 60)
+    engine = Engine(seconds=60)
+    for number in range(3):
+        alone = engine.submit(item(number))
+        assert [number] == numbers(await engine.has_begun(number + 1))
+        engine.answer(number)
+        await alone[0]
+
+    lost = engine.submit(item(3), item(4))
+    await engine.has_begun(4)
+    engine.answer(3, EngineUnavailable("The engine is unreachable"))
+    for each in lost:
+        with pytest.raises(EngineUnavailable):
+            await each
+    last = engine.submit(item(5))
+    assert [5] == numbers(await engine.has_begun(5))
+    engine.answer(4)
+    await last[0]
 
 
 async def test_when_the_window_is_over_they_go_beside_the_one_that_is_started() -> None:
