@@ -174,13 +174,10 @@ class Stack:
 
     @contextlib.asynccontextmanager
     async def joined(self, part: str, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
-        """One more process of a part, ``api`` on that port or ``worker``, against the engine."""
-        environment = {
-            **self.variables(),
-            "ORCHESTRATOR_TEMPORAL__ADDRESS": self.engine,
-            "ORCHESTRATOR_PORT": str(port),
-            "ORCHESTRATOR_MONITORING__ENABLE_METRICS": "false",
-        }
+        """One more process of the configuration: an ``api`` on that port, or a ``worker``."""
+        environment = {**self.variables(), "ORCHESTRATOR_MONITORING__ENABLE_METRICS": "false"}
+        if part == "api":
+            environment["ORCHESTRATOR_PORT"] = str(port)
         with (self.directory / f"{part}-{port}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 str(BIN / "orchestrator"),
