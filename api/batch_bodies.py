@@ -15,7 +15,7 @@ from api.requests import content_type, json_value, whole_body
 from orchestrator.batches import MAX_ITEMS
 from orchestrator.batching import Intake
 from orchestrator.errors import BatchRefused
-from orchestrator.json_text import decode
+from orchestrator.json_text import decode, kind_of
 from orchestrator.receivers import SubmissionGuard
 
 JSON = "application/json"
@@ -68,8 +68,8 @@ def _array(body: bytes) -> Iterator[Any]:
     del body
     if not isinstance(found, list):
         raise _wrong(
-            f"The body is {'null' if found is None else type(found).__name__}; "
-            "send a JSON array of tasks, or one task a line as application/x-ndjson"
+            f"The body is {kind_of(found)}; send a JSON array of tasks, or one task a line as "
+            "application/x-ndjson"
         )
     found.reverse()
     while found:

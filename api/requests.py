@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from orchestrator.batches import batch_id_of
 from orchestrator.errors import PayloadTooLarge
-from orchestrator.json_text import decode
+from orchestrator.json_text import decode, kind_of
 from orchestrator.models import Model
 from orchestrator.traces import traced
 
@@ -59,7 +59,7 @@ def json_document(body: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise HTTPException(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"The body is {'null' if found is None else type(found).__name__}; send a JSON object",
+            f"The body is {kind_of(found)}; send a JSON object",
         )
     return found
 

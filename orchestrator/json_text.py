@@ -13,6 +13,19 @@ _DEEPER = b"[" * LEVELS + b"%b" + b"]" * LEVELS
 # Digits are counted from the first of each run only, or long runs would be read again and again.
 _HUGE = re.compile(rb"\d(?:[eE]\+?\d{3}|(?<!\d\d)\d{199})")
 
+_KINDS = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    bool: "a boolean",
+    type(None): "null",
+}
+
+
+def kind_of(value: Any) -> str:
+    """What a decoded value is, in JSON's words: "an array", "a number", "null"."""
+    return _KINDS.get(type(value), "a number")
+
 
 def decode(body: bytes | bytearray) -> Any:
     """The value of a JSON text.

@@ -105,7 +105,7 @@ async def test_lines_that_are_no_json_are_named() -> None:
     [
         ("[]", None, "The batch is empty"),
         (" \n\n", LINES, "The batch is empty"),
-        ("{}", None, "The body is dict; send a JSON array"),
+        ("{}", None, "The body is an object; send a JSON array"),
         ("null", None, "The body is null; send a JSON array"),
         ("[", None, "The body is not JSON"),
         ('[{"payload": {"n": 1e999}}]', None, "The body is not JSON"),

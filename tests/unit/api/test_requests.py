@@ -107,7 +107,14 @@ async def test_what_is_not_json_is_refused(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("body", "found"),
-    [(b"[]", "list"), (b"null", "null"), (b'"a"', "str"), (b"1", "int"), (b"true", "bool")],
+    [
+        (b"[]", "an array"),
+        (b"null", "null"),
+        (b'"a"', "a string"),
+        (b"1", "a number"),
+        (b"1.5", "a number"),
+        (b"true", "a boolean"),
+    ],
 )
 async def test_other_json_is_refused(body: bytes, found: str) -> None:
     """A task is an object."""
