@@ -96,6 +96,17 @@ class BatchItems:
             raise TaskNotFound(item_id(batch_id, position))
         return seen
 
+    def is_under_way(self, position: int, lead: Part | None) -> bool:
+        """Whether all that is known here tells that the item has not ended; asks nobody."""
+        record = self._records.known(lead.execution.run_id) if lead else None
+        if lead is None or record is None or lead.closed or record.closed:
+            return False
+        if position not in record or record.tells_of(position):
+            return False
+        chunk = record.chunk_of(position)
+        activity = lead.chunks.get(chunk.activity_id) if chunk else None
+        return activity is None or not activity.heartbeat_details.payloads
+
     def _settled(self, batch_id: str, position: int) -> Seen | None:
         """One whose end is known here, and will stay so: it costs no call to the engine."""
         part = self._parts.seen(batch_id)

@@ -150,6 +150,10 @@ class RunRecord:
         """Whether the item was handed to this run: it had not ended in an earlier one."""
         return self._place(position) is not None
 
+    def tells_of(self, position: int) -> bool:
+        """Whether it has a last word on the item."""
+        return position in self.outcomes or position in self.own or position in self.cancelled
+
     def item(self, position: int) -> tuple[TaskRequest, BatchPlan | None]:
         """An item that was handed to this run; its plan, unless it is resolved by the run."""
         place, batch = self._place(position), self.batch
@@ -219,6 +223,10 @@ class BatchRecords:
             lock, users = self._turns.pop(run_id)
             if users > 1:
                 self._turns[run_id] = lock, users - 1
+
+    def known(self, run_id: str) -> RunRecord | None:
+        """What is known here of a run; asks nobody."""
+        return self._kept.get(run_id)
 
     def settled(self, run_id: str, position: int) -> tuple["RunRecord", Recorded] | None:
         """How an item of a run ended for good, if that is known here; asks nobody."""

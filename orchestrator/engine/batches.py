@@ -109,11 +109,13 @@ class Batches:
         while True:
             try:
                 lead = await self._news(batch_id, pause, left)
-                seen = await self._items.item(batch_id, position, lead)
+                left = end - time.monotonic()
+                seen = None
+                if left <= 0 or not self._items.is_under_way(position, lead):
+                    seen = await self._items.item(batch_id, position, lead)
             except BatchNotFound:
                 raise TaskNotFound(item_id(batch_id, position)) from None
-            left = end - time.monotonic()
-            if seen.own or seen.status.status.is_final or left <= 0:
+            if seen and (seen.own or seen.status.status.is_final or left <= 0):
                 return seen
             if lead and lead.closed:
                 # An item of a further part: nothing tells of those.

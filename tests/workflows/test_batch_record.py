@@ -1,5 +1,6 @@
 """The states of a batch's items, read from what its workflow has recorded."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +34,33 @@ RAN = Attempt(
     status=200,
     at=ENDED - timedelta(seconds=0.25),
 )
+
+
+@pytest.mark.parametrize("told", ["report", "heartbeat", "signal", "cancellation", "workflow"])
+async def test_who_waits_for_an_item_is_told_of_its_end_however_that_is_known(
+    client: Client, told: str
+) -> None:
+    """Soon, and not before; other items of the batch may have ended until then."""
+    async with scripted(client) as script:
+        await script.start(2)
+        waiting = asyncio.create_task(script.batches.look(script.batch_id, 0, 10 * WAIT_SECONDS))
+        await script.signal(RECORD, report(outcome(1)))
+        await script.reaches(1, TaskState.COMPLETED)
+        assert not waiting.done()
+        if told == "signal":
+            await script.signal(RECORD, report(outcome(0)))
+        elif told == "cancellation":
+            await script.signal(CANCEL_ITEMS, [0])
+        elif told == "workflow":
+            await script.step(own=script.task_id(0), result={"n": 0})
+        else:
+            await script.chunk(0, told=report(outcome(0)), held=told == "heartbeat")
+        async with asyncio.timeout(WAIT_SECONDS):
+            status = (await waiting).status
+            status = status if told != "workflow" else await script.reaches(0, TaskState.COMPLETED)
+
+    expected = (TaskState.CANCELLED, None) if told == "cancellation" else ("completed", {"n": 0})
+    assert expected == (status.status, status.result)
 
 
 async def test_a_completed_item_is_shown_as_any_task(client: Client) -> None:
