@@ -12,7 +12,6 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.client import Client
 from temporalio.common import WorkflowIDReusePolicy
-from temporalio.converter import decode_typed_search_attributes
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -41,6 +40,7 @@ from orchestrator.engine.record import (
     moment,
 )
 from orchestrator.engine.rpc import EAGERLY_ONCE, engine_call
+from orchestrator.engine.search_attributes import value_of
 from orchestrator.errors import (
     AggregateNotFound,
     EngineRefused,
@@ -325,8 +325,7 @@ def _answer(
 
 
 def _tenant(info: WorkflowExecutionInfo) -> str | None:
-    attributes = decode_typed_search_attributes(info.search_attributes)
-    return attributes.get(search_attributes.TENANT)
+    return value_of(info.search_attributes, search_attributes.TENANT)
 
 
 def _note(found: Aggregate, course: Course) -> str | None:

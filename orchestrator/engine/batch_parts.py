@@ -19,7 +19,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo, WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
-from temporalio.converter import DataConverter, decode_typed_search_attributes
+from temporalio.converter import DataConverter
 
 from orchestrator.batches import (
     BATCH_WORKFLOW,
@@ -35,6 +35,7 @@ from orchestrator.engine.batch_record import BatchRecords, Recorded
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.record import MEMO_CREATED_AT, STATES, Recorder, moment
 from orchestrator.engine.reports import readable
+from orchestrator.engine.search_attributes import value_of
 from orchestrator.engine.shared import SharedQuestions
 from orchestrator.errors import BatchNotFound
 from orchestrator.models import Internal, TaskState
@@ -106,8 +107,7 @@ class Part:
     @property
     def tenant(self) -> str | None:
         """Whose all of the batch's items are; None where they may be of several."""
-        attributes = decode_typed_search_attributes(self.info.search_attributes)
-        return attributes.get(search_attributes.TENANT)
+        return value_of(self.info.search_attributes, search_attributes.TENANT)
 
     @property
     def starts(self) -> tuple[int, ...]:

@@ -19,7 +19,6 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.converter import decode_typed_search_attributes
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -41,6 +40,7 @@ from orchestrator.engine import search_attributes
 from orchestrator.engine.listing import decoded, encoded, quoted
 from orchestrator.engine.record import MEMO_CREATED_AT, Recorder, moment
 from orchestrator.engine.rpc import engine_call
+from orchestrator.engine.search_attributes import value_of
 from orchestrator.errors import DeadLetterNotFound, EngineUnavailable, OrderRefused
 
 MEMO_FAILED_AT = "failed_at"
@@ -235,17 +235,17 @@ class DeadLetters:
 
 def _item(info: WorkflowExecutionInfo, memo: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that a list shows; one that was started by hand may have no memo."""
-    attributes = decode_typed_search_attributes(info.search_attributes)
+    attributes = info.search_attributes
     started = moment(info.start_time).isoformat()
     return {
         "task_id": task_id_of(info.execution.workflow_id),
-        "agent": attributes.get(search_attributes.AGENT),
-        "pattern": attributes.get(search_attributes.PATTERN),
-        "tenant": attributes.get(search_attributes.TENANT),
-        "priority": attributes.get(search_attributes.PRIORITY),
-        "batch": attributes.get(search_attributes.BATCH),
+        "agent": value_of(attributes, search_attributes.AGENT),
+        "pattern": value_of(attributes, search_attributes.PATTERN),
+        "tenant": value_of(attributes, search_attributes.TENANT),
+        "priority": value_of(attributes, search_attributes.PRIORITY),
+        "batch": value_of(attributes, search_attributes.BATCH),
         "error": memo.get(MEMO_ERROR, ""),
-        "error_type": attributes.get(search_attributes.ERROR_TYPE),
+        "error_type": value_of(attributes, search_attributes.ERROR_TYPE),
         "attempts": memo.get(MEMO_ATTEMPTS, 0),
         "runs": memo.get(MEMO_RUNS, 1),
         "created_at": datetime.fromisoformat(memo.get(MEMO_CREATED_AT, started)),

@@ -15,10 +15,11 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import PendingActivityInfo, WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import WorkflowExecutionStatus
-from temporalio.converter import DataConverter, decode_typed_search_attributes
+from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 
 from orchestrator.engine import search_attributes
+from orchestrator.engine.search_attributes import value_of
 from orchestrator.late_models import LateProgress
 from orchestrator.models import BlockedBy, CallFailure, Dispatch, Progress, TaskOutcome, TaskState
 from orchestrator.routing import AWAIT_ANSWER, POLL_ANSWER
@@ -249,13 +250,12 @@ def _from_outcome(outcome: TaskOutcome) -> dict[str, Any]:
 
 
 def _attributes(attributes: SearchAttributes) -> dict[str, Any]:
-    typed = decode_typed_search_attributes(attributes)
     return {
-        "agent": typed.get(search_attributes.AGENT),
-        "pattern": typed.get(search_attributes.PATTERN),
-        "priority": typed.get(search_attributes.PRIORITY),
-        "tenant": typed.get(search_attributes.TENANT),
-        "batch_id": typed.get(search_attributes.BATCH),
+        "agent": value_of(attributes, search_attributes.AGENT),
+        "pattern": value_of(attributes, search_attributes.PATTERN),
+        "priority": value_of(attributes, search_attributes.PRIORITY),
+        "tenant": value_of(attributes, search_attributes.TENANT),
+        "batch_id": value_of(attributes, search_attributes.BATCH),
     }
 
 

@@ -1,7 +1,10 @@
 """What a task can be found by in the Web UI and the command line."""
 
 from datetime import timedelta
+from typing import TypeVar
 
+from pydantic_core import from_json
+from temporalio.api.common.v1 import SearchAttributes
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import (
     AddSearchAttributesRequest,
@@ -46,6 +49,23 @@ _REFUSED = {
     RPCStatusCode.UNIMPLEMENTED,
     RPCStatusCode.INVALID_ARGUMENT,
 }
+
+T = TypeVar("T", str, int)
+
+
+def value_of(attributes: SearchAttributes, key: SearchAttributeKey[T]) -> T | None:
+    """A text or a whole number among what the engine tells; None where it is none.
+
+    The SDK decodes all of them whatever is wanted, by ways for every type: that took as long as
+    all else that a task's status is put together from.
+    """
+    if key.name not in attributes.indexed_fields:
+        return None
+    value = from_json(attributes.indexed_fields[key.name].data)
+    # Some lists of the engine tell a single value so.
+    if isinstance(value, list) and len(value) == 1:
+        [value] = value
+    return value if type(value) is key.value_type else None
 
 
 def of_task(task: Task, plan: Plan) -> TypedSearchAttributes:

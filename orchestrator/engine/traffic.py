@@ -14,12 +14,12 @@ from pydantic import Field
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
-from temporalio.converter import decode_typed_search_attributes
 
 from orchestrator.engine import search_attributes
 from orchestrator.engine.listing import quoted
 from orchestrator.engine.record import STATES, moment
 from orchestrator.engine.rpc import engine_call
+from orchestrator.engine.search_attributes import value_of
 from orchestrator.engine.shared import SharedQuestions
 from orchestrator.models import Model, TaskState
 from orchestrator.routing import WORKFLOW_TYPE
@@ -150,7 +150,7 @@ class Traffic:
 
 
 def _add(counted: defaultdict[int, _Bucket], info: WorkflowExecutionInfo) -> None:
-    agent = decode_typed_search_attributes(info.search_attributes).get(search_attributes.AGENT)
+    agent = value_of(info.search_attributes, search_attributes.AGENT)
     state = STATES.get(info.status)
     if agent is None or state not in _COUNTED:
         return

@@ -1,5 +1,11 @@
 """What tasks can be found by."""
 
+from typing import Any
+
+import pytest
+from temporalio.api.common.v1 import Payload, SearchAttributes
+from temporalio.common import SearchAttributeKey
+
 from orchestrator.engine import search_attributes
 from orchestrator.models import Task
 from tests.support.plans import plan
@@ -42,3 +48,27 @@ def test_the_command_that_registers_them() -> None:
         "--name OrchestratorErrorType --type Keyword --name OrchestratorBatch --type Keyword"
     )
     assert expected == search_attributes.registration_command("team")
+
+
+@pytest.mark.parametrize(
+    ("told", "key", "expected"),
+    [
+        (b'"reader"', search_attributes.AGENT, "reader"),
+        (b'["reader"]', search_attributes.AGENT, "reader"),
+        (b"3", search_attributes.PRIORITY, 3),
+        (b'["reader","writer"]', search_attributes.AGENT, None),
+        (b"3", search_attributes.AGENT, None),
+        (b"true", search_attributes.PRIORITY, None),
+        (b"null", search_attributes.AGENT, None),
+        (None, search_attributes.AGENT, None),
+    ],
+)
+def test_a_value_is_read_from_what_the_engine_tells(
+    told: bytes | None, key: SearchAttributeKey[Any], expected: object
+) -> None:
+    """What is not there, or of another type, is none."""
+    told_all = {"Other": Payload(data=b'"other"')}
+    if told is not None:
+        told_all[key.name] = Payload(data=told)
+    found = search_attributes.value_of(SearchAttributes(indexed_fields=told_all), key)
+    assert (expected, type(expected)) == (found, type(found))
