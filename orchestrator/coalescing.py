@@ -114,7 +114,8 @@ class Group:
 class Coalescer:
     """Gathers tasks into groups, and has each group started.
 
-    A group goes at once where nothing is being started, else after the window, or when it is full.
+    A group goes at once where nothing is being started or rests, else after the window, or when it
+    is full.
     No more than ``max_starts`` are under way, and a start of several tasks, or one that others have
     waited for, is followed by a rest as long as it was itself: so a busy engine makes groups
     larger, not more. A full group waits for no rest. One event loop uses it, so nothing is locked.

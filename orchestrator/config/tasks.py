@@ -27,8 +27,9 @@ class Coalescing(Section):
     """``coalescing``: how tasks of rules with ``dispatch: coalesced`` are gathered.
 
     While earlier ones are being started they are gathered for ``window`` seconds, or until there
-    are ``max_tasks``; with nothing being started they wait for nobody. A process has ``max_starts``
-    under way at once, and who comes before a group has its turn goes with it.
+    are ``max_tasks``; with nothing being started, and no rest after a start, they wait for nobody.
+    A process has ``max_starts`` under way at once, and who comes before a group has its turn goes
+    with it.
     """
 
     window: Annotated[float, Field(ge=0, le=1)] = 0.005

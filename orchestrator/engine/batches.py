@@ -105,16 +105,16 @@ class Batches:
         Raises:
             TaskNotFound: no such batch, or no such item in it.
         """
-        end, pause, left = time.monotonic() + wait, _SHORTEST_PAUSE, wait
+        end, pause = time.monotonic() + wait, _SHORTEST_PAUSE
         while True:
+            seen = None
             try:
-                lead = await self._news(batch_id, pause, left)
-                left = end - time.monotonic()
-                seen = None
-                if left <= 0 or not self._items.is_under_way(position, lead):
+                lead = await self._news(batch_id, pause, end - time.monotonic())
+                if time.monotonic() >= end or not self._items.is_under_way(position, lead):
                     seen = await self._items.item(batch_id, position, lead)
             except BatchNotFound:
                 raise TaskNotFound(item_id(batch_id, position)) from None
+            left = end - time.monotonic()
             if seen and (seen.own or seen.status.status.is_final or left <= 0):
                 return seen
             if lead and lead.closed:

@@ -21,7 +21,6 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.converter import decode_typed_search_attributes
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -45,6 +44,7 @@ from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.listing import decoded, encoded, quoted
 from orchestrator.engine.record import Recorder, moment
 from orchestrator.engine.rpc import engine_call
+from orchestrator.engine.search_attributes import value_of
 from orchestrator.errors import CallbackNotFound, EngineUnavailable, OrderRefused
 from orchestrator.routing import WORKFLOW_QUEUE
 
@@ -307,9 +307,9 @@ def query(chosen: CallbackFilter) -> str:
 
 def _item(info: WorkflowExecutionInfo, memo: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that a list shows; one that was started by hand may have no memo."""
-    attributes = decode_typed_search_attributes(info.search_attributes)
+    attributes = info.search_attributes
     started = moment(info.start_time)
-    state = _state(info.status, attributes.get(search_attributes.ERROR_TYPE))
+    state = _state(info.status, value_of(attributes, search_attributes.ERROR_TYPE))
     dead = state is CallbackState.DEAD
     failure = DeliveryFailure.model_validate(memo[MEMO_FAILURE]) if MEMO_FAILURE in memo else None
     callback_id = callback_id_in(info.execution.workflow_id)
@@ -319,17 +319,17 @@ def _item(info: WorkflowExecutionInfo, memo: Mapping[str, Any]) -> dict[str, Any
         "status": state,
         "type": memo.get(MEMO_TYPE, ""),
         "url": memo.get(MEMO_URL, ""),
-        "agent": attributes.get(search_attributes.AGENT),
-        "pattern": attributes.get(search_attributes.PATTERN),
-        "tenant": attributes.get(search_attributes.TENANT),
-        "batch": attributes.get(search_attributes.BATCH),
+        "agent": value_of(attributes, search_attributes.AGENT),
+        "pattern": value_of(attributes, search_attributes.PATTERN),
+        "tenant": value_of(attributes, search_attributes.TENANT),
+        "batch": value_of(attributes, search_attributes.BATCH),
         "created_at": datetime.fromisoformat(memo.get(MEMO_CREATED_AT, started.isoformat())),
         "updated_at": moment(info.close_time) if info.HasField("close_time") else started,
     }
     if dead and failure is not None:
         fields |= {
             "error": failure.error,
-            "error_type": attributes.get(search_attributes.ERROR_TYPE),
+            "error_type": value_of(attributes, search_attributes.ERROR_TYPE),
             "attempts": failure.attempts,
             "status_code": failure.status_code,
             "updated_at": failure.at,

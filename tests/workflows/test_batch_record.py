@@ -8,6 +8,8 @@ import pytest
 from temporalio.client import Client
 
 from orchestrator.batches import CANCEL_ITEMS, RECORD, BatchTally
+from orchestrator.engine.batch_items import BatchItems, Seen
+from orchestrator.engine.batch_parts import Part
 from orchestrator.engine.reports import TOO_DEEP
 from orchestrator.errors import BatchNotFound, TaskNotFound
 from orchestrator.models import Attempt, Progress, TaskState
@@ -18,6 +20,7 @@ from tests.workflows.batch_script import (
     CREATED,
     ENDED,
     WAIT_SECONDS,
+    items,
     outcome,
     report,
     scripted,
@@ -36,7 +39,13 @@ RAN = Attempt(
 )
 
 
-@pytest.mark.parametrize("told", ["report", "heartbeat", "signal", "cancellation", "workflow"])
+ENDS = {"cancellation": TaskState.CANCELLED, "termination": TaskState.FAILED}
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["report", "heartbeat", "signal", "workflow", "next run", *ENDS],
+)
 async def test_who_waits_for_an_item_is_told_of_its_end_however_that_is_known(
     client: Client, told: str
 ) -> None:
@@ -53,14 +62,63 @@ async def test_who_waits_for_an_item_is_told_of_its_end_however_that_is_known(
             await script.signal(CANCEL_ITEMS, [0])
         elif told == "workflow":
             await script.step(own=script.task_id(0), result={"n": 0})
+        elif told == "next run":
+            await script.step(rest=items(0) | {"positions": [0]})
+            await script.signal(RECORD, report(outcome(0)))
+        elif told == "termination":
+            await client.get_workflow_handle(script.batch_id).terminate()
         else:
             await script.chunk(0, told=report(outcome(0)), held=told == "heartbeat")
         async with asyncio.timeout(WAIT_SECONDS):
             status = (await waiting).status
             status = status if told != "workflow" else await script.reaches(0, TaskState.COMPLETED)
 
-    expected = (TaskState.CANCELLED, None) if told == "cancellation" else ("completed", {"n": 0})
+    expected = (ENDS[told], None) if told in ENDS else ("completed", {"n": 0})
     assert expected == (status.status, status.result)
+
+
+async def test_who_waits_for_an_item_of_a_further_part_is_told_of_its_end(client: Client) -> None:
+    """The first part tells nothing of it."""
+    async with scripted(client) as script:
+        await script.start(1, starts=(0, 1))
+        await script.start(1, part=1, first=1)
+        waiting = asyncio.create_task(script.batches.look(script.batch_id, 1, 10 * WAIT_SECONDS))
+        await script.signal(RECORD, report(outcome(0)))
+        await script.reaches(0, TaskState.COMPLETED)
+        await script.chunk(1, told=report(outcome(1)), part=1)
+        async with asyncio.timeout(WAIT_SECONDS):
+            assert {"n": 1} == (await waiting).status.result
+
+
+async def test_the_ends_of_others_are_no_work_for_who_waits(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An item's status is put together when it may have ended."""
+    looked: list[int] = []
+    item = BatchItems.item
+
+    async def counted(self: BatchItems, batch_id: str, position: int, lead: Part | None) -> Seen:
+        looked.append(position)
+        return await item(self, batch_id, position, lead)
+
+    async with scripted(client) as script:
+        await script.start(4)
+        await script.signal(RECORD, report(outcome(1)))
+        await script.reaches(1, TaskState.COMPLETED)
+        monkeypatch.setattr(BatchItems, "item", counted)
+        waiting = asyncio.create_task(script.batches.look(script.batch_id, 0, 10 * WAIT_SECONDS))
+        for other in (2, 3):
+            also = asyncio.create_task(
+                script.batches.look(script.batch_id, other, 10 * WAIT_SECONDS)
+            )
+            await script.signal(RECORD, report(outcome(other)))
+            async with asyncio.timeout(WAIT_SECONDS):
+                await also
+        assert 0 not in looked
+        await script.signal(RECORD, report(outcome(0)))
+        async with asyncio.timeout(WAIT_SECONDS):
+            await waiting
+    assert 1 == looked.count(0)
 
 
 async def test_a_completed_item_is_shown_as_any_task(client: Client) -> None:

@@ -133,7 +133,7 @@ async def test_a_start_of_several_is_followed_by_a_rest_as_long(
 
 async def test_a_rest_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Soon, however long the start took: the engine may be far away rather than busy."""
-    monkeypatch.setattr(coalescing, "REST_SECONDS", 0.01)
+    monkeypatch.setattr(coalescing, "REST_SECONDS", 0.5)
     engine = Engine(seconds=60)
     first = engine.submit(item(0))
     await engine.has_begun(1)
@@ -146,6 +146,39 @@ async def test_a_rest_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [1, 2] == numbers(await engine.has_begun(2))
     engine.answer(1)
     await asyncio.gather(*second, *third)
+
+
+async def test_a_short_start_is_followed_by_a_short_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is none that is waited for."""
+    monkeypatch.setattr(coalescing, "REST_SECONDS", 60)
+    engine = Engine(seconds=0.01)
+    for number in range(3):
+        several = engine.submit(item(2 * number), item(2 * number + 1))
+        await engine.has_begun(number + 1)
+        engine.answer(number)
+        await asyncio.gather(*several)
+
+
+async def test_a_rest_takes_one_of_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more than one start may be under way, others go beside it; full groups all the same."""
+    monkeypatch.setattr(coalescing, "REST_SECONDS", 60)
+    engine = Engine(seconds=60, window=0, max_starts=2, max_tasks=3)
+    waiting = engine.submit(item(0), item(1))
+    await engine.has_begun(1)
+    engine.answer(0)
+    await asyncio.gather(*waiting)
+    waiting = engine.submit(item(2))
+    assert [2] == numbers(await engine.has_begun(2))
+    waiting += engine.submit(item(3), item(4))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert 2 == len(engine.begun)
+    waiting += engine.submit(item(5))
+
+    assert [3, 4, 5] == numbers(await engine.has_begun(3))
+    engine.answer(1)
+    engine.answer(2)
+    await asyncio.gather(*waiting)
 
 
 async def test_there_is_no_rest_for_who_comes_alone_or_after_a_failure(

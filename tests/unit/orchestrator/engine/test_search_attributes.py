@@ -60,6 +60,7 @@ def test_the_command_that_registers_them() -> None:
         (b"3", search_attributes.AGENT, None),
         (b"true", search_attributes.PRIORITY, None),
         (b"null", search_attributes.AGENT, None),
+        (b"", search_attributes.AGENT, None),
         (None, search_attributes.AGENT, None),
     ],
 )
