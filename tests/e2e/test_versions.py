@@ -47,7 +47,11 @@ async def test_tasks_stay_with_their_version_and_new_ones_go_to_the_current(
     """A version is current by itself where it is the first; operators choose every later one."""
     held = Agent(decide=lambda call: Reply(hang=bool((call.body or {}).get("hold"))))
     async with held as agent, running(tmp_path, versioned(agent.url)) as stack:
-        stack.environment = {"ORCHESTRATOR_TEMPORAL__VERSIONING__BUILD_ID": "new"}
+        # Beside the embedded engine the latest is current; elsewhere operators choose.
+        stack.environment = {
+            "ORCHESTRATOR_TEMPORAL__ADDRESS": stack.engine,
+            "ORCHESTRATOR_TEMPORAL__VERSIONING__BUILD_ID": "new",
+        }
         async with stack.client() as api, stack.joined("worker", free_port()):
             body = {"pattern": "work", "payload": {"hold": True}}
             task_id = (await api.post("/orchestrate", json=body)).json()["task_id"]

@@ -175,7 +175,11 @@ class Stack:
     @contextlib.asynccontextmanager
     async def joined(self, part: str, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
         """One more process of the configuration: an ``api`` on that port, or a ``worker``."""
-        environment = {**self.variables(), "ORCHESTRATOR_MONITORING__ENABLE_METRICS": "false"}
+        environment = {
+            "ORCHESTRATOR_STORAGE__DATA_DIR": str(self.data_dir),
+            **self.variables(),
+            "ORCHESTRATOR_MONITORING__ENABLE_METRICS": "false",
+        }
         if part == "api":
             environment["ORCHESTRATOR_PORT"] = str(port)
         with (self.directory / f"{part}-{port}.log").open("ab") as log:
