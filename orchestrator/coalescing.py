@@ -115,12 +115,11 @@ class Coalescer:
     """Gathers tasks into groups, and has each group started.
 
     A group goes at once where nothing is being started or rests, else after the window, or when it
-    is full.
-    No more than ``max_starts`` are under way, and a start of several tasks, or one that others have
-    waited for, is followed by a rest as long as it was itself: so a busy engine makes groups
-    larger, not more. A full group waits for no rest. One event loop uses it, so nothing is locked.
-    A group whose turn does not come within ``patience`` seconds, since the engine does not answer,
-    is not started at all. ``clock`` tells seconds.
+    is full. No more than ``max_starts`` are under way, and a start of several tasks, or one that
+    others have waited for, is followed by a rest as long as it was itself: so a busy engine makes
+    groups larger, not more. A full group waits for no rest. One event loop uses it, so nothing is
+    locked. A group whose turn does not come within ``patience`` seconds, since the engine does not
+    answer, is not started at all. ``clock`` tells seconds.
     """
 
     def __init__(
@@ -202,8 +201,8 @@ class Coalescer:
         if self._full:
             return self._full.pop(0)
         group = self._open
-        rests = len(self._starting) + self._resting >= self.settings.max_starts
-        if group is not None and not rests and (group.is_due or not self._starting):
+        has_place = len(self._starting) + self._resting < self.settings.max_starts
+        if group is not None and has_place and (group.is_due or not self._starting):
             self._open = None
             return group
         return None

@@ -59,9 +59,8 @@ def value_of(attributes: SearchAttributes, key: SearchAttributeKey[T]) -> T | No
     The SDK decodes all of them whatever is wanted, by ways for every type: that took as long as
     all else that a task's status is put together from.
     """
-    text = (
-        attributes.indexed_fields[key.name].data if key.name in attributes.indexed_fields else b""
-    )
+    told = attributes.indexed_fields
+    text = told[key.name].data if key.name in told else b""
     value = from_json(text or b"null")
     # Some lists of the engine tell a single value so.
     if isinstance(value, list) and len(value) == 1:
