@@ -154,7 +154,8 @@ async def test_a_short_start_is_followed_by_a_short_rest(monkeypatch: pytest.Mon
     engine = Engine(seconds=0.01)
     for number in range(3):
         several = engine.submit(item(2 * number), item(2 * number + 1))
-        await engine.has_begun(number + 1)
+        batch = await engine.has_begun(number + 1)
+        assert [2 * number, 2 * number + 1] == numbers(batch)
         engine.answer(number)
         await asyncio.gather(*several)
 
