@@ -9,7 +9,6 @@ from datetime import timedelta
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.heartbeats import HEARTBEAT_SECONDS
 from orchestrator.endpoints import joined
 from orchestrator.fleet.records import (
     HealthChange,
@@ -22,6 +21,8 @@ from orchestrator.fleet.records import (
 RECHECK_SECONDS = 5.0
 """An instance that is unhealthy, or seems to change, is asked again at least this often."""
 ROUND_SECONDS = 600.0
+BEAT_SECONDS = 4.0
+"""A watch goes on for minutes: two signs of life within its heartbeat timeout of ten seconds."""
 GATHER_SECONDS = 0.2
 """What else is found so soon after a change travels with it."""
 CHECKS_AT_ONCE = 50
@@ -163,7 +164,7 @@ async def _until(news: asyncio.Event) -> bool:
             activity.heartbeat()
             await asyncio.wait(
                 {told, stopping},
-                timeout=HEARTBEAT_SECONDS,
+                timeout=BEAT_SECONDS,
                 return_when=asyncio.FIRST_COMPLETED,
             )
         return stopping.done()

@@ -5,9 +5,13 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
 from temporalio.client import (
     Client,
     WorkflowHandle,
@@ -52,11 +56,17 @@ from orchestrator.routing import WORKFLOW_QUEUE
 from orchestrator.telemetry.logging import get_logger
 
 REFRESH_SECONDS = 1.0
+ASK_SECONDS = 5.0
+"""A fleet to which nothing happens is asked itself this often, to know that a worker runs it.
+
+What the engine tells of it each second costs a fifth of the fleet's own answer, and no worker.
+"""
 FIRST_LOOK_SECONDS = 3.0
 """How long a process that starts waits for the fleet; then it goes by its configuration."""
 GATHER_SECONDS = 0.1
 """What breakers do so soon after a report is told together."""
 ORDER_AGAIN_SECONDS = 0.1
+_ENDED = "The fleet does not run; it was ended by somebody"
 _TOLD = frozenset({BreakerState.OPEN, BreakerState.CLOSED})
 
 log = get_logger(__name__)
@@ -97,6 +107,19 @@ def _spec(settings: Settings, name: str) -> AgentSpec:
     )
 
 
+@dataclass(frozen=True)
+class Mark:
+    """How far the fleet has come; as long as it stays the same, so does what the fleet answers.
+
+    Args:
+        run_id: of its present run.
+        events: in the history of that run.
+    """
+
+    run_id: str
+    events: int
+
+
 class Fleet:
     """The fleet's workflow, each call bounded by ``rpc_timeout`` seconds.
 
@@ -125,6 +148,22 @@ class Fleet:
                 rpc_timeout=self._deadline,
             )
         )
+
+    async def mark(self) -> Mark:
+        """How far it has come: the engine's own answer, for which no worker is asked."""
+        request = DescribeWorkflowExecutionRequest(
+            namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=FLEET_ID)
+        )
+        info = (
+            await self._asked(
+                self._client.workflow_service.describe_workflow_execution(
+                    request, retry=True, timeout=self._deadline
+                )
+            )
+        ).workflow_execution_info
+        if info.status != WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING:
+            raise FleetGone(_ENDED)
+        return Mark(info.execution.run_id, info.history_length)
 
     async def snapshot(self, known_version: int | None = None) -> FleetSnapshot:
         """All agents; without them when the fleet is still at this version."""
@@ -192,7 +231,7 @@ class Fleet:
             async with engine_call(self._deadline):
                 return await answer
         except WorkflowQueryRejectedError:
-            raise FleetGone("The fleet does not run; it was ended by somebody") from None
+            raise FleetGone(_ENDED) from None
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             raise EngineUnavailable("The fleet did not answer in time; is a worker up?") from None
         except WorkflowQueryFailedError as error:
@@ -212,7 +251,7 @@ def _refusal(error: WorkflowUpdateFailedError) -> OrchestratorError:
 
 
 class FleetView:
-    """What this process knows of the fleet, at most a second old while the fleet answers.
+    """What this process knows of the fleet, at most a second old while the engine answers.
 
     It tells the listeners each change, tells the fleet what the process's own breakers find out,
     and starts the fleet if it is gone. While the fleet does not answer, what is known holds, and
@@ -234,6 +273,8 @@ class FleetView:
         now = datetime.now(UTC)
         self._agents = FleetState().configure(config, now).agents
         self._version: int | None = None
+        self._mark: Mark | None = None
+        self._ask_at = float("-inf")
         self._listeners: list[Listener] = []
         self._refreshing = asyncio.Lock()
         self._pools: Pools | None = None
@@ -245,7 +286,7 @@ class FleetView:
         self.reachable = False
         """Whether the fleet answered when it was last asked."""
         self.as_of: datetime | None = None
-        """When it last answered."""
+        """When what is known of it was last seen to hold."""
 
     @property
     def agents(self) -> dict[str, AgentRecord]:
@@ -297,18 +338,15 @@ class FleetView:
             await asyncio.gather(telling, return_exceptions=True)
 
     async def refresh(self) -> None:
-        """Ask the fleet now; afterwards all that it had been told before is known here."""
+        """Look at the fleet now; afterwards all that it had been told before is known here."""
         async with self._refreshing:
             try:
-                snapshot = await self._fleet.snapshot(self._version)
+                await self._look()
             except FleetGone as error:
                 self._missed(error)
                 await self._start()
-                return
             except EngineUnavailable as error:
                 self._missed(error)
-                return
-            self._heard(snapshot)
 
     async def order(self, name: str, order: Order) -> AgentRecord:
         """As Fleet.order; afterwards this process acts by it."""
@@ -333,8 +371,18 @@ class FleetView:
             await self._fleet.ensure(config)
             self._is_told = config is self._config
 
+    async def _look(self) -> None:
+        """Ask the fleet, unless it is where it was and has answered there not long ago."""
+        mark = await self._fleet.mark()
+        if mark != self._mark or self._clock() >= self._ask_at:
+            self._heard(await self._fleet.snapshot(self._version))
+            self._mark, self._ask_at = mark, self._clock() + ASK_SECONDS
+        self.as_of = datetime.now(UTC)
+        if self._untold:
+            self._news.set()
+
     def _missed(self, error: Exception) -> None:
-        self.reachable = False
+        self.reachable, self._mark = False, None
         if not self._told_unreachable:
             self._told_unreachable = True
             log.warning("fleet_unreachable", error=str(error), as_of=self.as_of)
@@ -345,8 +393,6 @@ class FleetView:
         if self._told_unreachable:
             self._told_unreachable = False
             log.info("fleet_reachable")
-        if self._untold:
-            self._news.set()
         if snapshot.agents is None:
             return
         self._version, self._agents = snapshot.version, snapshot.agents

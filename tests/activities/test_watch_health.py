@@ -132,7 +132,7 @@ async def test_what_this_worker_does_not_remember_is_checked_at_once() -> None:
 async def test_a_quiet_watch_ends_with_its_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """With no changes, after heartbeats."""
     monkeypatch.setattr(activities.watch_health, "ROUND_SECONDS", 0.3)
-    monkeypatch.setattr(activities.watch_health, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(activities.watch_health, "BEAT_SECONDS", 0.02)
     beats: list[object] = []
     environment = ActivityEnvironment()
     environment.on_heartbeat = lambda *details: beats.append(details)

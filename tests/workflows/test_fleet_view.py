@@ -12,7 +12,14 @@ from temporalio.client import Client
 
 from orchestrator.call_errors import AgentFailed
 from orchestrator.config import Agent, CircuitBreaker, ErrorRecovery, Instance, Settings
-from orchestrator.engine.fleet import Fleet, FleetGone, FleetView, fleet_config
+from orchestrator.engine.fleet import (
+    ASK_SECONDS,
+    Fleet,
+    FleetGone,
+    FleetView,
+    Mark,
+    fleet_config,
+)
 from orchestrator.errors import EngineUnavailable, OrderRefused
 from orchestrator.fleet.records import (
     FLEET_ID,
@@ -25,7 +32,16 @@ from orchestrator.fleet.records import (
 from orchestrator.resilience.breaker_policy import BreakerState
 from orchestrator.resilience.pool import Pools
 from tests.support.stack import eventually
-from tests.workflows.fleet_stage import RPC_SECONDS, A, B, fleet_of, happened, instance, reader
+from tests.workflows.fleet_stage import (
+    RPC_SECONDS,
+    A,
+    B,
+    fleet_of,
+    happened,
+    instance,
+    reader,
+    settled,
+)
 
 SEEN_SECONDS = 10.0
 SETTINGS = Settings(
@@ -189,6 +205,71 @@ async def test_a_fleet_without_a_worker_is_not_waited_for_long(client: Client) -
         await client.get_workflow_handle(FLEET_ID).terminate()
 
 
+class Noted(Fleet):
+    """A fleet that notes how often it was asked itself, and how often only the engine."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client, RPC_SECONDS)
+        self.marks = self.snapshots = 0
+
+    async def mark(self) -> Mark:
+        """How far it has come."""
+        self.marks += 1
+        return await super().mark()
+
+    async def snapshot(self, known_version: int | None = None) -> FleetSnapshot:
+        """All agents."""
+        self.snapshots += 1
+        return await super().snapshot(known_version)
+
+
+async def test_a_fleet_to_which_nothing_happens_is_seldom_asked(client: Client) -> None:
+    """The engine says that nothing has; what happens is heard of with the next look."""
+    seconds = [0.0]
+    async with fleet_of(client) as fleet:
+        await fleet.ensure(fleet_config(SETTINGS))
+        await settled(fleet)
+        noted = Noted(client)
+        view = FleetView(noted, fleet_config(SETTINGS), "one", clock=lambda: seconds[0])
+
+        async def at_rest() -> bool:
+            before = noted.snapshots
+            await view.refresh()
+            return noted.snapshots == before
+
+        await eventually(at_rest, what="a look for which the fleet was not asked")
+        first = view.as_of
+        marks, snapshots = noted.marks, noted.snapshots
+        await view.refresh()
+        assert (marks + 1, snapshots) == (noted.marks, noted.snapshots)
+        assert first is not None
+        assert view.as_of is not None
+        assert view.as_of > first
+        await fleet.order("drain", InstanceOrder(agent="reader"))
+        await view.refresh()
+        assert [True, True] == [each.draining for each in view.agents["reader"].instances]
+        await eventually(at_rest, what="rest again")
+        snapshots, seconds[0] = noted.snapshots, ASK_SECONDS
+        await view.refresh()
+        assert snapshots + 1 == noted.snapshots
+
+
+async def test_a_fleet_that_is_gone_is_missed_with_the_next_look(client: Client) -> None:
+    """Whatever it answered before; it is started again at once."""
+    async with fleet_of(client) as fleet:
+        await fleet.ensure(fleet_config(SETTINGS))
+        view = FleetView(fleet, fleet_config(SETTINGS), "one")
+        await view.refresh()
+        assert view.reachable
+        before = await fleet.mark()
+        await client.get_workflow_handle(FLEET_ID).terminate()
+        with pytest.raises(FleetGone):
+            await fleet.mark()
+        await view.refresh()
+        assert not view.reachable
+        assert before.run_id != (await fleet.mark()).run_id
+
+
 class Away:
     """A fleet that answers when the test says so, and keeps what it was told."""
 
@@ -199,6 +280,11 @@ class Away:
     async def ensure(self, _: object) -> None:
         """Start."""
         self._answer()
+
+    async def mark(self) -> Mark:
+        """It does not move."""
+        self._answer()
+        return Mark("the run", 1)
 
     async def snapshot(self, _: object) -> FleetSnapshot:
         """Nothing new."""
