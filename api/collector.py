@@ -31,7 +31,7 @@ class OverviewCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The gauges."""
-        snapshot = self._services.overview.last
+        snapshot = self._services.overview.last_counted
         yield from _of_engine(snapshot)
         yield from _of_queues(snapshot)
         yield from self._of_agents()
@@ -90,13 +90,13 @@ def _of_engine(snapshot: Snapshot) -> Iterator[Metric]:
         ("status",),
         [
             (("active",), snapshot.active),
-            *(((each,), snapshot.counts[each]) for each in FINAL_STATES),
+            *(((each,), snapshot.counts.tasks[each]) for each in FINAL_STATES),
         ],
     )
     yield _gauge(
         "orchestrator_dead_letters",
         "Tasks that failed for good and may be run again",
-        snapshot.dead_letters,
+        snapshot.counts.dead_letters,
     )
     open_batches = snapshot.batches
     yield _gauge("orchestrator_open_batches", "Batches that have not ended", open_batches.batches)

@@ -104,14 +104,14 @@ async def metrics(request: Request, services: ServicesDependency) -> Response:
     accept = request.headers.get("accept", "")
     if any(kind in accept for kind in _TEXT_TYPES):
         return await _prometheus(services)
-    counts, backlog = snapshot.counts, snapshot.backlog
+    counts, backlog = snapshot.counts.tasks, snapshot.backlog
     body = {
         "total_tasks": snapshot.active + sum(counts[state] for state in FINAL_STATES),
         "active_tasks": snapshot.active,
         "completed_tasks": counts[TaskState.COMPLETED],
         "failed_tasks": counts[TaskState.FAILED],
         "cancelled_tasks": counts[TaskState.CANCELLED],
-        "dead_letters": snapshot.dead_letters,
+        "dead_letters": snapshot.counts.dead_letters,
         "agents_status": breakers(services.fleet),
         "queue_sizes": {f"priority_{level}": backlog[level] for level in PRIORITIES},
         "agent_queue_sizes": {
