@@ -24,10 +24,8 @@ from temporalio.client import Client
 
 from orchestrator.batches import item_id
 from orchestrator.engine.batch_parts import BatchParts, Part
-from orchestrator.engine.batch_record import (
-    BatchRecords,
-    outcomes_of,
-)
+from orchestrator.engine.batch_record import outcomes_of
+from orchestrator.engine.batch_records import BatchRecords
 from orchestrator.engine.batch_told import Told, cut_short, status_of, tell
 from orchestrator.engine.histories import WorkflowNotFound
 from orchestrator.engine.listing import STATE_BY_NAME, quoted

@@ -31,7 +31,8 @@ from orchestrator.batches import (
     part_id,
 )
 from orchestrator.engine import search_attributes
-from orchestrator.engine.batch_record import BatchRecords, Recorded
+from orchestrator.engine.batch_record import Recorded
+from orchestrator.engine.batch_records import BatchRecords
 from orchestrator.engine.histories import Histories, WorkflowNotFound
 from orchestrator.engine.record import MEMO_CREATED_AT, STATES, Recorder, moment
 from orchestrator.engine.reports import readable

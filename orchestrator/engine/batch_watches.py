@@ -1,7 +1,7 @@
 """Waiting for items of a batch: however many wait, the engine is asked once for all of them."""
 
 from orchestrator.engine.batch_parts import BatchParts, Part
-from orchestrator.engine.batch_record import BatchRecords
+from orchestrator.engine.batch_records import BatchRecords
 from orchestrator.engine.histories import WorkflowNotFound
 from orchestrator.engine.shared import SharedQuestions
 from orchestrator.errors import BatchNotFound

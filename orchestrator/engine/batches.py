@@ -14,7 +14,7 @@ from orchestrator.engine.batch_counts import BatchCounts
 from orchestrator.engine.batch_items import BatchItems, OwnStatus, Seen
 from orchestrator.engine.batch_lists import BatchLists
 from orchestrator.engine.batch_parts import BatchParts, Part
-from orchestrator.engine.batch_record import BatchRecords
+from orchestrator.engine.batch_records import BatchRecords
 from orchestrator.engine.batch_starts import BatchStarts
 from orchestrator.engine.batch_watches import BatchWatches
 from orchestrator.engine.histories import Histories, WorkflowNotFound

@@ -8,7 +8,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.client import Client
 
 from orchestrator.batches import RECORD, BatchTally
-from orchestrator.engine.batch_record import BatchRecords
+from orchestrator.engine.batch_records import BatchRecords
 from orchestrator.engine.histories import Histories, continued_run
 from orchestrator.engine.listing import InvalidCursor, encoded
 from orchestrator.errors import TaskNotFound
