@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PEERS := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run production-local test test-production test-ui screenshots format lock chaos histories release-histories rolling bench bench-scale clean
+.PHONY: help install install-dev run production-local check test coverage test-production test-ui screenshots format lock chaos histories release-histories rolling bench bench-scale clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,13 +41,19 @@ run: install  ## start the engine, a worker, the API and the sample agents
 production-local: install  ## the topology of docker-compose.yml from programs of this machine
 	@$(BIN)/python -m deploy.local
 
-# The tests start the product often: Python is to compile it once.
-test: export PYTHONDONTWRITEBYTECODE =
-test: install-dev  ## format check, lint, types, import layers, all tests, coverage floor
+check: install-dev  ## format, lint, types, import layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy .
 	$(BIN)/lint-imports
+	$(BIN)/mypy .
+
+# The tests start the product often: Python is to compile it once. They leave a part of two cores
+# idle, in which the types are checked.
+test: export PYTHONDONTWRITEBYTECODE =
+test: install-dev  ## all checks and tests, coverage floor
+	@$(MAKE) --no-print-directory --jobs 2 check coverage
+
+coverage: install-dev
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
 	$(BIN)/coverage combine --quiet

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -233,6 +234,8 @@ async def stage(
                     client,
                     calls,
                     PlanResolver(Routes(settings)),
+                    # What another test has left is not waited for.
+                    grace=timedelta(seconds=1),
                     long_activities=general_activities(client, settings, transport, {}),
                     events=EventPublisher(Outbox(broker, _no_need), broker),
                 )
