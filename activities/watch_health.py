@@ -22,7 +22,10 @@ RECHECK_SECONDS = 5.0
 """An instance that is unhealthy, or seems to change, is asked again at least this often."""
 ROUND_SECONDS = 600.0
 BEAT_SECONDS = 4.0
-"""A watch goes on for minutes: two signs of life within its heartbeat timeout of ten seconds."""
+"""A watch goes on for minutes: two signs of life within its heartbeat timeout of ten seconds.
+
+With the next one it hears that another watch has taken its place; until then both check.
+"""
 GATHER_SECONDS = 0.2
 """What else is found so soon after a change travels with it."""
 CHECKS_AT_ONCE = 50

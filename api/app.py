@@ -1,5 +1,6 @@
 """The application: its routers, its errors, and what lives as long as it does."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -41,7 +42,7 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        collector = OverviewCollector(services)
+        collector = OverviewCollector(services, asyncio.get_running_loop())
         REGISTRY.register(collector)
         try:
             yield

@@ -1,17 +1,21 @@
-"""The gauges that are read from the last overview when Prometheus asks.
+"""The gauges that are read from the last overview and counts when Prometheus asks.
 
 They are about the whole and not about this process: each API process tells the same.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError
 from datetime import UTC, datetime
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from api.dependencies import Services
+from orchestrator.engine.batch_lists import OpenBatches
 from orchestrator.engine.fleet import FleetView
 from orchestrator.engine.overview import Snapshot
+from orchestrator.engine.task_counts import Counts
 from orchestrator.fleet.views import agent_breaker, is_healthy
 from orchestrator.models import TaskState
 from orchestrator.resilience.breaker_policy import BreakerState
@@ -20,22 +24,48 @@ from orchestrator.values import MAX_PRIORITY, MIN_PRIORITY
 PRIORITIES = range(MAX_PRIORITY, MIN_PRIORITY - 1, -1)
 _WORDS = {BreakerState.FORCED_OPEN: "open", BreakerState.DISABLED: "closed"}
 _BREAKER_NUMBERS = {"closed": 0, "half_open": 1, "open": 2}
+COUNT_SECONDS = 2.0
+"""How long Prometheus waits for the engine to count; then it reads what was counted before."""
 FINAL_STATES = (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
 
 
 class OverviewCollector(Collector):
-    """The gauges; safe from any thread."""
+    """The gauges, for any thread but the loop's own, which it asks."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, loop: asyncio.AbstractEventLoop) -> None:
         self._services = services
+        self._loop = loop
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, so that the registry does not collect to know: it would do so in the loop."""
+        return ()
 
     def collect(self) -> Iterator[Metric]:
         """The gauges."""
-        snapshot = self._services.overview.last_counted
-        yield from _of_engine(snapshot)
+        snapshot = self._services.overview.last
+        yield _gauge(
+            "orchestrator_engine_up",
+            "1 if the engine answered when it was asked last",
+            snapshot.reachable,
+        )
+        yield from _of_tasks(self._counts(), snapshot.batches)
+        yield from _of_batches(snapshot.batches)
         yield from _of_queues(snapshot)
         yield from self._of_agents()
         yield self._parked(snapshot)
+
+    def _counts(self) -> Counts:
+        """The counts of tasks; those known before if the loop does not answer in time."""
+        counts = self._services.counts
+        asking = counts.get()
+        try:
+            return asyncio.run_coroutine_threadsafe(asking, self._loop).result(COUNT_SECONDS)
+        except (TimeoutError, CancelledError):
+            return counts.last
+        except RuntimeError:
+            # The loop has ended.
+            asking.close()
+            return counts.last
 
     def _of_agents(self) -> Iterator[Metric]:
         agents = self._services.fleet.agents.items()
@@ -77,42 +107,40 @@ def breakers(fleet: FleetView) -> dict[str, str]:
     return {name: _WORDS.get(state, state) for name, state in states.items()}
 
 
-def _of_engine(snapshot: Snapshot) -> Iterator[Metric]:
-    yield _gauge(
-        "orchestrator_engine_up",
-        "1 if the engine answered when it was asked last",
-        snapshot.reachable,
-    )
-    yield _gauge("orchestrator_active_tasks", "Tasks that have not ended", snapshot.active)
+def _of_tasks(counts: Counts, batches: OpenBatches) -> Iterator[Metric]:
+    """How many there are; nothing as long as the engine has not said."""
+    if not counts.is_known:
+        return
+    active = counts.active(batches)
+    yield _gauge("orchestrator_active_tasks", "Tasks that have not ended", active)
     yield _labelled(
         "orchestrator_tasks",
         "Tasks that the engine keeps: active, completed, failed or cancelled",
         ("status",),
-        [
-            (("active",), snapshot.active),
-            *(((each,), snapshot.counts.tasks[each]) for each in FINAL_STATES),
-        ],
+        [(("active",), active), *(((each,), counts.tasks[each]) for each in FINAL_STATES)],
     )
     yield _gauge(
         "orchestrator_dead_letters",
         "Tasks that failed for good and may be run again",
-        snapshot.counts.dead_letters,
+        counts.dead_letters,
     )
-    open_batches = snapshot.batches
-    yield _gauge("orchestrator_open_batches", "Batches that have not ended", open_batches.batches)
+
+
+def _of_batches(batches: OpenBatches) -> Iterator[Metric]:
+    yield _gauge("orchestrator_open_batches", "Batches that have not ended", batches.batches)
     yield _labelled(
         "orchestrator_batch_items",
         "Items of open batches: pending, completed, failed or cancelled",
         ("status",),
         (
-            ((name,), getattr(open_batches.items, name))
+            ((name,), getattr(batches.items, name))
             for name in ("pending", "completed", "failed", "cancelled")
         ),
     )
     yield _gauge(
         "orchestrator_coalesced_tasks",
         "Coalesced tasks that have not ended",
-        open_batches.coalesced.pending,
+        batches.coalesced.pending,
     )
 
 

@@ -21,6 +21,7 @@ from orchestrator.engine.overview import Overview
 from orchestrator.engine.priorities import Priorities
 from orchestrator.engine.readiness import Readiness
 from orchestrator.engine.redrives import Redrives
+from orchestrator.engine.task_counts import TaskCounts
 from orchestrator.engine.tasks import Tasks
 from orchestrator.engine.traffic import Traffic
 from orchestrator.live_settings import Prepare
@@ -54,6 +55,7 @@ class Services:
     tasks: Tasks
     coalescer: Coalescer
     overview: Overview
+    counts: TaskCounts
     admission: Admission
     fleet: FleetView
     dead_letters: DeadLetters

@@ -35,9 +35,11 @@ async def health(services: ServicesDependency) -> Response:
 
     Also 503, ``stopping``, once this process was told to stop: other processes go on.
 
-    The numbers are at most some seconds old; the answer costs no call to the engine.
+    The numbers are some seconds old; they are waited for only after nobody has asked for a while.
     """
     snapshot = await services.overview.get()
+    # Nobody waits for an engine that is known not to answer.
+    counts = await services.counts.get() if snapshot.reachable else services.counts.last
     answer = Health(
         status=_state(snapshot, services),
         timestamp=datetime.now(UTC),
@@ -45,7 +47,7 @@ async def health(services: ServicesDependency) -> Response:
         config_version=services.config_version,
         agents_healthy=sum(map(is_healthy, services.fleet.agents.values())),
         agents_total=len(services.fleet.agents),
-        active_tasks=snapshot.active,
+        active_tasks=counts.active(snapshot.batches),
         queue_size=snapshot.waiting,
         queues={
             agent: {f"priority_{level}": queue.backlog[level] for level in sorted(queue.backlog)}
@@ -104,14 +106,15 @@ async def metrics(request: Request, services: ServicesDependency) -> Response:
     accept = request.headers.get("accept", "")
     if any(kind in accept for kind in _TEXT_TYPES):
         return await _prometheus(services)
-    counts, backlog = snapshot.counts.tasks, snapshot.backlog
+    counts, backlog = await services.counts.get(), snapshot.backlog
+    active = counts.active(snapshot.batches)
     body = {
-        "total_tasks": snapshot.active + sum(counts[state] for state in FINAL_STATES),
-        "active_tasks": snapshot.active,
-        "completed_tasks": counts[TaskState.COMPLETED],
-        "failed_tasks": counts[TaskState.FAILED],
-        "cancelled_tasks": counts[TaskState.CANCELLED],
-        "dead_letters": snapshot.counts.dead_letters,
+        "total_tasks": active + sum(counts.tasks[state] for state in FINAL_STATES),
+        "active_tasks": active,
+        "completed_tasks": counts.tasks[TaskState.COMPLETED],
+        "failed_tasks": counts.tasks[TaskState.FAILED],
+        "cancelled_tasks": counts.tasks[TaskState.CANCELLED],
+        "dead_letters": counts.dead_letters,
         "agents_status": breakers(services.fleet),
         "queue_sizes": {f"priority_{level}": backlog[level] for level in PRIORITIES},
         "agent_queue_sizes": {

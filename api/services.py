@@ -30,6 +30,7 @@ from orchestrator.engine.readiness import Readiness
 from orchestrator.engine.record import Blocked
 from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.returned import Returned
+from orchestrator.engine.task_counts import TaskCounts
 from orchestrator.engine.tasks import Tasks
 from orchestrator.engine.traffic import Traffic
 from orchestrator.engine.turns import Turns
@@ -132,6 +133,7 @@ def services_of(
     """What the routers work with; nothing is asked of the engine yet."""
     client, timeout = shared.client, settings.temporal.rpc_timeout
     tasks, overview, admission = queue_of(settings, shared, returned)
+    counts = TaskCounts(client, tasks, timeout)
     aggregates = Aggregates(client, timeout)
     services = Services(
         settings=settings,
@@ -140,6 +142,7 @@ def services_of(
         tasks=tasks,
         coalescer=Coalescer(settings.coalescing, tasks.batches.starts.coalesced, timeout),
         overview=overview,
+        counts=counts,
         admission=admission,
         fleet=shared.fleet,
         dead_letters=DeadLetters(client, timeout),
@@ -168,7 +171,7 @@ def queue_of(
 ) -> tuple[Tasks, Overview, Admission]:
     """The tasks, how many wait, and how many more may.
 
-    The overview counts tasks, and tasks ask admission what they wait for.
+    The overview looks at batches, and tasks ask admission what they wait for.
     """
     timeout = settings.temporal.rpc_timeout
     tasks = Tasks(
@@ -180,7 +183,7 @@ def queue_of(
         returned=returned,
         starts=Turns(STARTS_AT_ONCE) if settings.temporal.is_embedded else None,
     )
-    overview = Overview(shared.client, tasks, tuple(settings.agents), timeout)
+    overview = Overview(shared.client, tasks.batches.lists, tuple(settings.agents), timeout)
     admission = Admission(settings, shared.pools, overview, shared.buckets)
     return tasks, overview, admission
 

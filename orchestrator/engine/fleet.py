@@ -57,7 +57,7 @@ from orchestrator.telemetry.logging import get_logger
 
 REFRESH_SECONDS = 1.0
 ASK_SECONDS = 5.0
-"""A fleet to which nothing happens is asked itself this often, to know that a worker runs it.
+"""A fleet to which nothing happens is asked itself this often, to know that it is run.
 
 What the engine tells of it each second costs a fifth of the fleet's own answer, and no worker.
 """
@@ -150,7 +150,10 @@ class Fleet:
         )
 
     async def mark(self) -> Mark:
-        """How far it has come: the engine's own answer, for which no worker is asked."""
+        """How far it has come: the engine's own answer, for which no worker is asked.
+
+        By the request itself: the SDK knows fewer states of a workflow than the engine may tell.
+        """
         request = DescribeWorkflowExecutionRequest(
             namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=FLEET_ID)
         )
@@ -251,11 +254,11 @@ def _refusal(error: WorkflowUpdateFailedError) -> OrchestratorError:
 
 
 class FleetView:
-    """What this process knows of the fleet, at most a second old while the engine answers.
+    """What this process knows of the fleet, at most a second old while engine and fleet answer.
 
     It tells the listeners each change, tells the fleet what the process's own breakers find out,
     and starts the fleet if it is gone. While the fleet does not answer, what is known holds, and
-    what is to be told is kept. ``clock`` is that of the pools' breakers.
+    what is to be told is kept. ``clock`` is that of the pools' breakers, and of the looks.
     """
 
     def __init__(
@@ -361,7 +364,8 @@ class FleetView:
         """As Fleet.events, without any when the fleet does not answer."""
         try:
             return await self._fleet.events(limit)
-        except (EngineUnavailable, FleetGone):
+        except (EngineUnavailable, FleetGone) as error:
+            self._missed(error)
             return ()
 
     async def _start(self) -> None:
@@ -373,11 +377,11 @@ class FleetView:
 
     async def _look(self) -> None:
         """Ask the fleet, unless it is where it was and has answered there not long ago."""
-        mark = await self._fleet.mark()
+        at, mark = datetime.now(UTC), await self._fleet.mark()
         if mark != self._mark or self._clock() >= self._ask_at:
-            self._heard(await self._fleet.snapshot(self._version))
+            self._heard(await self._fleet.snapshot(self._version), at)
             self._mark, self._ask_at = mark, self._clock() + ASK_SECONDS
-        self.as_of = datetime.now(UTC)
+        self.as_of = at
         if self._untold:
             self._news.set()
 
@@ -387,8 +391,8 @@ class FleetView:
             self._told_unreachable = True
             log.warning("fleet_unreachable", error=str(error), as_of=self.as_of)
 
-    def _heard(self, snapshot: FleetSnapshot) -> None:
-        self.reachable, self.as_of = True, datetime.now(UTC)
+    def _heard(self, snapshot: FleetSnapshot, at: datetime) -> None:
+        self.reachable = True
         self.known.set()
         if self._told_unreachable:
             self._told_unreachable = False
@@ -398,7 +402,7 @@ class FleetView:
         self._version, self._agents = snapshot.version, snapshot.agents
         for listener in self._listeners:
             try:
-                listener(snapshot, self.as_of)
+                listener(snapshot, at)
             except Exception:
                 log.exception("fleet_listener_failed")
 
@@ -416,7 +420,7 @@ class FleetView:
             await asyncio.sleep(GATHER_SECONDS)
 
     async def _tell(self) -> None:
-        """Tell all that is to be told; what could not be told waits for the fleet's next answer."""
+        """Tell all that is to be told; what could not be told waits for the next look."""
         told, self._untold = self._untold, {}
         reports = tuple(self._report(*of, transition) for of, transition in told.items())
         try:

@@ -84,7 +84,7 @@ class AgentView(Model):
 
 
 class FleetStand(Model):
-    """How fresh the answer is: when the fleet last answered, and its version then."""
+    """How fresh the answer is: when it was last seen to hold, and the fleet's version then."""
 
     reachable: bool
     as_of: datetime | None = None

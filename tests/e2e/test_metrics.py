@@ -187,7 +187,8 @@ async def test_an_agent_that_is_held_back(api: httpx.AsyncClient, stack: Stack) 
         found = await metrics_of(stack)
         parked = found.value("orchestrator_parked_tasks", **labels)
         waited = found.value("orchestrator_agent_call_waits_total", **labels)
-        return found if parked and waited else None
+        active = found.value("orchestrator_active_tasks")
+        return found if parked and waited and active else None
 
     waiting = await eventually(parked_some, what="parked tasks")
     state = (await api.get("/metrics")).json()["agents_status"]["ill"]
@@ -241,6 +242,7 @@ async def test_batches_and_coalesced_tasks(
         lambda now: (
             now.value("orchestrator_batch_items", status="pending") == 3
             and now.value("orchestrator_coalesced_tasks") == 1
+            and now.value("orchestrator_active_tasks") == 4
         ),
         "the open items",
     )
@@ -261,7 +263,6 @@ async def test_batches_and_coalesced_tasks(
     )
 
     assert 1 == shown.value("orchestrator_open_batches")
-    assert 4 == shown.value("orchestrator_active_tasks")
 
 
 async def test_a_callback_that_arrives_late(

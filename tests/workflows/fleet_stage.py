@@ -93,15 +93,20 @@ def worker_of(client: Client, checks: Checks, *, sandboxed: bool = True) -> Work
 
 @asynccontextmanager
 async def fleet_of(
-    client: Client, checks: Checks | None = None, *, sandboxed: bool = True
+    client: Client,
+    checks: Checks | None = None,
+    *,
+    sandboxed: bool = True,
+    keep: bool = False,
 ) -> AsyncIterator[Fleet]:
-    """A worker for the fleet, and the fleet's client; what is left of the fleet ends with it."""
+    """A worker for the fleet, and the fleet's client; unless kept, the fleet ends with it."""
     try:
         async with worker_of(client, checks or Checks(), sandboxed=sandboxed):
             yield Fleet(client, RPC_SECONDS)
     finally:
-        with suppress(RPCError):
-            await client.get_workflow_handle(FLEET_ID).terminate()
+        if not keep:
+            with suppress(RPCError):
+                await client.get_workflow_handle(FLEET_ID).terminate()
 
 
 async def reader(fleet: Fleet) -> AgentRecord:

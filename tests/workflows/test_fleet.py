@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
 
 import workflows.fleet
+from activities.watch_health import BEAT_SECONDS
 from orchestrator.engine.fleet import Fleet
 from orchestrator.fleet.records import FLEET_ID, HealthState, InstanceOrder
 from orchestrator.resilience.breaker_policy import BreakerState
@@ -28,8 +30,15 @@ from tests.workflows.fleet_stage import (
     worker_of,
 )
 from tests.workflows.stage import events
+from workflows.fleet import HEARTBEAT_TIMEOUT
 
 HANDED_OVER_SECONDS = 5.0
+
+
+def test_a_watch_tells_twice_that_it_lives_before_it_counts_as_lost() -> None:
+    """One sign of life may be lost."""
+    assert timedelta(seconds=2 * BEAT_SECONDS) < HEARTBEAT_TIMEOUT
+
 
 # One fleet for each engine: these tests are in one module, so one process runs them in turn.
 

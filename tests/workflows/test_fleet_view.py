@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -270,11 +270,69 @@ async def test_a_fleet_that_is_gone_is_missed_with_the_next_look(client: Client)
         assert before.run_id != (await fleet.mark()).run_id
 
 
+async def test_a_fleet_that_nobody_runs_any_more_is_noticed(client: Client) -> None:
+    """Though nothing happens to it: it is asked itself, if seldom."""
+    seconds = [0.0]
+    try:
+        async with fleet_of(client, keep=True) as fleet:
+            await fleet.ensure(fleet_config(SETTINGS))
+            await settled(fleet)
+            view = FleetView(
+                Fleet(client, 1.0), fleet_config(SETTINGS), "one", clock=lambda: seconds[0]
+            )
+            await view.refresh()
+            assert view.reachable
+        seconds[0] = ASK_SECONDS
+        await view.refresh()
+        seen = view.as_of
+        assert not view.reachable
+        assert () == await view.events(10)
+        await view.refresh()
+        assert (False, seen) == (view.reachable, view.as_of)
+    finally:
+        await client.get_workflow_handle(FLEET_ID).terminate()
+
+
+async def test_a_fleet_that_is_back_is_known_to_be_with_the_next_look() -> None:
+    """And what could not be told is told then, though nothing has happened to it meanwhile."""
+    fleet = Away()
+    view = FleetView(cast("Fleet", fleet), fleet_config(SETTINGS), "one", clock=lambda: 0.0)
+    pools = Pools.of(SETTINGS)
+    view.watch(pools)
+    fleet.away = False
+    await view.refresh()
+    assert view.reachable
+    fleet.away = True
+    await view.refresh()
+    assert not view.reachable
+    fleet.away = False
+    await view.refresh()
+    assert view.reachable
+
+    fleet.deaf = True
+    fail(pools)
+    running = asyncio.create_task(view.run())
+
+    async def lost() -> bool:
+        return fleet.lost > 0
+
+    async def told() -> bool:
+        return bool(fleet.told)
+
+    await eventually(lost, what="a report that is lost")
+    fleet.deaf = False
+    await eventually(told, what="the report")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 class Away:
-    """A fleet that answers when the test says so, and keeps what it was told."""
+    """A fleet that answers when the test says so, and keeps what it was told unless ``deaf``."""
 
     def __init__(self) -> None:
         self.away = True
+        self.deaf = False
+        self.lost = 0
         self.told: list[BreakerReports] = []
 
     async def ensure(self, _: object) -> None:
@@ -294,6 +352,9 @@ class Away:
     async def report(self, reports: BreakerReports) -> None:
         """Take a report."""
         self._answer()
+        if self.deaf:
+            self.lost += 1
+            raise EngineUnavailable("The engine is busy")
         self.told.append(reports)
 
     def _answer(self) -> None:
