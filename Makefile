@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PEERS := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run production-local check test coverage test-production test-ui screenshots format lock chaos histories release-histories rolling bench bench-scale clean
+.PHONY: help install install-dev run production-local check lint types test coverage test-production test-ui screenshots format lock chaos histories release-histories rolling bench bench-scale clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,18 +41,22 @@ run: install  ## start the engine, a worker, the API and the sample agents
 production-local: install  ## the topology of docker-compose.yml from programs of this machine
 	@$(BIN)/python -m deploy.local
 
-check: install-dev  ## format, lint, types, import layers
+check: lint types  ## format, lint, import layers, types
+
+lint: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+
+types: install-dev
 	$(BIN)/mypy .
 
-# The tests start the product often: Python is to compile it once. They leave a part of two cores
-# idle, in which the types are checked.
-test: export PYTHONDONTWRITEBYTECODE =
-test: install-dev  ## all checks and tests, coverage floor
-	@$(MAKE) --no-print-directory --jobs 2 check coverage
+# The tests leave a part of two cores idle, in which the types are checked.
+test: lint  ## all checks and tests, coverage floor
+	@$(MAKE) --no-print-directory --jobs 2 types coverage
 
+# The tests start the product often: Python is to compile it once.
+coverage: export PYTHONDONTWRITEBYTECODE =
 coverage: install-dev
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder

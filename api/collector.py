@@ -42,29 +42,33 @@ class OverviewCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The gauges."""
+        counts = self._counts()
         snapshot = self._services.overview.last
         yield _gauge(
             "orchestrator_engine_up",
             "1 if the engine answered when it was asked last",
             snapshot.reachable,
         )
-        yield from _of_tasks(self._counts(), snapshot.batches)
+        yield from _of_tasks(counts, snapshot.batches)
         yield from _of_batches(snapshot.batches)
         yield from _of_queues(snapshot)
         yield from self._of_agents()
         yield self._parked(snapshot)
 
     def _counts(self) -> Counts:
-        """The counts of tasks; those known before if the loop does not answer in time."""
+        """The counts of tasks; those known before if the loop hangs or has ended."""
         counts = self._services.counts
-        asking = counts.get()
-        try:
-            return asyncio.run_coroutine_threadsafe(asking, self._loop).result(COUNT_SECONDS)
-        except (TimeoutError, CancelledError):
+        if not self._services.overview.last.reachable:
             return counts.last
+        asking = counts.get(COUNT_SECONDS)
+        try:
+            asked = asyncio.run_coroutine_threadsafe(asking, self._loop)
         except RuntimeError:
-            # The loop has ended.
             asking.close()
+            return counts.last
+        try:
+            return asked.result(2 * COUNT_SECONDS)
+        except (TimeoutError, CancelledError):
             return counts.last
 
     def _of_agents(self) -> Iterator[Metric]:

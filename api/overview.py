@@ -10,11 +10,12 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from api import examples
-from api.collector import FINAL_STATES, PRIORITIES, breakers
+from api.collector import COUNT_SECONDS, FINAL_STATES, PRIORITIES, breakers
 from api.dependencies import Services, ServicesDependency
 from api.errors import problem
 from orchestrator import __version__
 from orchestrator.engine.overview import Snapshot
+from orchestrator.engine.task_counts import Counts
 from orchestrator.fleet.views import is_healthy
 from orchestrator.models import TaskState
 from orchestrator.statuses import Health, Probe
@@ -22,6 +23,8 @@ from orchestrator.telemetry.exposition import CONTENT_TYPE
 
 router = APIRouter(tags=["overview"])
 
+HEALTH_SECONDS = 0.5
+"""How long GET /health waits for the engine to count; then it tells what was counted before."""
 _TEXT_TYPES = ("text/plain", "application/openmetrics-text")
 _JSON = "application/json"
 _OFF = "Prometheus metrics are switched off here: monitoring.enable_metrics is false"
@@ -35,11 +38,10 @@ async def health(services: ServicesDependency) -> Response:
 
     Also 503, ``stopping``, once this process was told to stop: other processes go on.
 
-    The numbers are some seconds old; they are waited for only after nobody has asked for a while.
+    The numbers are some seconds old, or older while the engine takes long to tell them.
     """
     snapshot = await services.overview.get()
-    # Nobody waits for an engine that is known not to answer.
-    counts = await services.counts.get() if snapshot.reachable else services.counts.last
+    counts = await _counts(snapshot, services, HEALTH_SECONDS)
     answer = Health(
         status=_state(snapshot, services),
         timestamp=datetime.now(UTC),
@@ -83,6 +85,13 @@ async def ready(services: ServicesDependency) -> Response:
     return Response(answer.model_dump_json(exclude_none=True), code, media_type=_JSON)
 
 
+async def _counts(snapshot: Snapshot, services: Services, patience: float) -> Counts:
+    """The counts of tasks; nobody waits for an engine that is known not to answer."""
+    if not snapshot.reachable:
+        return services.counts.last
+    return await services.counts.get(patience)
+
+
 def _state(snapshot: Snapshot, services: Services) -> str:
     if services.process.stopping.is_set():
         return "stopping"
@@ -105,8 +114,8 @@ async def metrics(request: Request, services: ServicesDependency) -> Response:
     snapshot = await services.overview.get()
     accept = request.headers.get("accept", "")
     if any(kind in accept for kind in _TEXT_TYPES):
-        return await _prometheus(services)
-    counts, backlog = await services.counts.get(), snapshot.backlog
+        return await _prometheus(snapshot, services)
+    counts, backlog = await _counts(snapshot, services, COUNT_SECONDS), snapshot.backlog
     active = counts.active(snapshot.batches)
     body = {
         "total_tasks": active + sum(counts.tasks[state] for state in FINAL_STATES),
@@ -125,9 +134,11 @@ async def metrics(request: Request, services: ServicesDependency) -> Response:
     return Response(to_json(body), media_type=_JSON)
 
 
-async def _prometheus(services: Services) -> Response:
+async def _prometheus(snapshot: Snapshot, services: Services) -> Response:
     if services.process.exposition is None:
         return problem(HTTPStatus.NOT_FOUND, _OFF)
+    # The collector finds them made, and its thread need not wait.
+    await _counts(snapshot, services, COUNT_SECONDS)
     # It asks the engine's client too, and must not hold up the requests beside it.
     text = await asyncio.to_thread(services.process.exposition.text)
     return Response(text, media_type=CONTENT_TYPE)

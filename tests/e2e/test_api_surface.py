@@ -107,7 +107,6 @@ async def test_metrics_are_json_unless_prometheus_asks(
             for family in text_string_to_metric_families(answer)
             for sample in family.samples
         }
-        assert numbers["dead_letters"] == samples["orchestrator_dead_letters"]
         requests += samples.get("orchestrator_requests_total", 0)
         assert samples["orchestrator_agent_health"] in {0.0, 1.0}
     assert requests >= 1

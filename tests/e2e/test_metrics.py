@@ -64,6 +64,12 @@ async def stack(
         },
     }
     async with running(tmp_path_factory.mktemp("stack"), config) as started:
+
+        async def counted() -> bool:
+            of_apis = (await texts_of(started))[: len(started.apis)]
+            return all("orchestrator_tasks{" in text for text in of_apis)
+
+        await eventually(counted, what="the first count")
         yield started
 
 

@@ -28,23 +28,33 @@ class Scripted:
 
     def __init__(self, last: Counts, coming: Counts) -> None:
         self.last, self._coming = last, coming
+        self.asked = asyncio.Event()
+        self.times = 0
         self.gate = asyncio.Event()
 
-    async def get(self) -> Counts:
+    async def get(self, patience: float) -> Counts:
         """The counts."""
+        assert patience > 0
+        self.times += 1
+        self.asked.set()
         await self.gate.wait()
         return self._coming
 
 
-def registry_of(counts: Scripted) -> CollectorRegistry:
+def registry_of(
+    counts: Scripted,
+    loop: asyncio.AbstractEventLoop | None = None,
+    *,
+    reachable: bool = True,
+) -> CollectorRegistry:
     """One with the gauges alone, registered within the loop as the application does."""
     services: Any = SimpleNamespace(
         counts=counts,
-        overview=SimpleNamespace(last=Snapshot(reachable=True, batches=OPEN)),
+        overview=SimpleNamespace(last=Snapshot(reachable=reachable, batches=OPEN)),
         fleet=SimpleNamespace(agents={}),
     )
     registry = CollectorRegistry(auto_describe=True)
-    registry.register(OverviewCollector(services, asyncio.get_running_loop()))
+    registry.register(OverviewCollector(services, loop or asyncio.get_running_loop()))
     return registry
 
 
@@ -57,9 +67,12 @@ async def test_prometheus_reads_fresh_counts() -> None:
     """It waits for them."""
     counts = Scripted(Counts(), KNOWN)
     registry = registry_of(counts)
+    assert 0 == counts.times
     reading = asyncio.create_task(read(registry))
+    await counts.asked.wait()
     counts.gate.set()
     text = await reading
+    assert 1 == counts.times
     assert "orchestrator_active_tasks 5.0" in text
     assert 'orchestrator_tasks{status="active"} 5.0' in text
     assert 'orchestrator_tasks{status="failed"} 5.0' in text
@@ -87,14 +100,17 @@ async def test_what_was_never_counted_is_not_told_as_none() -> None:
 
 async def test_a_process_whose_loop_has_ended_tells_what_it_knew() -> None:
     """The port may be read a moment longer."""
-    counts = Scripted(KNOWN, Counts())
     ended = asyncio.new_event_loop()
     ended.close()
-    services: Any = SimpleNamespace(
-        counts=counts,
-        overview=SimpleNamespace(last=Snapshot()),
-        fleet=SimpleNamespace(agents={}),
-    )
-    registry = CollectorRegistry(auto_describe=True)
-    registry.register(OverviewCollector(services, ended))
+    registry = registry_of(Scripted(KNOWN, Counts()), ended)
     assert "orchestrator_dead_letters 4.0" in await read(registry)
+
+
+async def test_an_engine_that_is_away_is_not_waited_for() -> None:
+    """Nor asked."""
+    counts = Scripted(KNOWN, Counts())
+    registry = registry_of(counts, reachable=False)
+    text = await read(registry)
+    assert "orchestrator_engine_up 0.0" in text
+    assert "orchestrator_dead_letters 4.0" in text
+    assert 0 == counts.times
