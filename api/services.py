@@ -30,6 +30,7 @@ from orchestrator.engine.readiness import Readiness
 from orchestrator.engine.record import Blocked
 from orchestrator.engine.redrives import Redrives
 from orchestrator.engine.returned import Returned
+from orchestrator.engine.start_turns import share_starts
 from orchestrator.engine.task_counts import TaskCounts
 from orchestrator.engine.tasks import Tasks
 from orchestrator.engine.traffic import Traffic
@@ -53,6 +54,9 @@ from workflows.hosting import workflow_worker
 if TYPE_CHECKING:
     from orchestrator.telemetry.spans import Spans
 
+PART = "api"
+"""What this process is called by the engine, before its number."""
+
 
 @asynccontextmanager
 async def open_services(
@@ -69,7 +73,7 @@ async def open_services(
     authenticator, resolver = Authenticator(settings), PlanResolver(Routes(settings))
     returned = Returned()
     async with (
-        sharing(settings, "api", exposition, spans) as shared,
+        sharing(settings, PART, exposition, spans) as shared,
         running(worker_of(settings, shared, resolver, returned)) as workflows,
     ):
         process = Process(exposition, stopping, workflows)
@@ -79,7 +83,11 @@ async def open_services(
         await shared.fleet.begin(FIRST_LOOK_SECONDS)
         if exposition is not None:
             exposition.ready(services.readiness.problem)
-        async with in_background(services.overview.run(), shared.fleet.run()):
+        works = [services.overview.run(), shared.fleet.run()]
+        if services.tasks.starts is not None:
+            timeout = settings.temporal.rpc_timeout
+            works.append(share_starts(shared.client, services.tasks.starts, PART, timeout))
+        async with in_background(*works):
             yield services
 
 

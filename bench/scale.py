@@ -34,7 +34,7 @@ from bench.stage import agent_process
 from bench.topology import Site, Topology, site
 
 PARTS = ("processes", "tasks", "waiting", "agents")
-SIZES = {"single": 150, "coalesced": 3000, EACH: 3000, "batch": 8000}
+SIZES = {"single": 400, "coalesced": 3000, EACH: 3000, "batch": 8000}
 MIX = {"single": 100, "coalesced": 3000}
 FEW, FEW_TASKS = "coalesced by 20", 1000
 SLOW_TASKS = 4000

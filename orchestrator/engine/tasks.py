@@ -111,7 +111,8 @@ class Tasks:
         self._deadline = timedelta(seconds=rpc_timeout)
         self._block = block
         self._notes_builds = notes_builds
-        self._starts = starts
+        self.starts = starts
+        """The turns of single starts; None where none is waited for."""
         self._recorder = Recorder(client.data_converter)
         self._histories = Histories(client, rpc_timeout)
         self._finals = Finals()
@@ -140,7 +141,7 @@ class Tasks:
             IdempotencyConflict: the id exists with another fingerprint.
         """
         try:
-            async with engine_call(self._deadline, self._starts):
+            async with engine_call(self._deadline, self.starts):
                 await self._client.start_workflow(
                     WORKFLOW_TYPE,
                     task,

@@ -39,6 +39,8 @@ class Turns:
     """Places for calls of one process, taken in the order in which they are wanted."""
 
     def __init__(self, places: int) -> None:
+        self.places = places
+        """How many there are."""
         self._free = places
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._moved = 0.0
@@ -52,7 +54,7 @@ class Turns:
         Raises:
             EngineBusy: it did not.
         """
-        if self._free:
+        if self._free > 0:
             self._free -= 1
         else:
             await self._wait(patience)
@@ -77,6 +79,15 @@ class Turns:
         if mine.cancel():
             raise EngineBusy("The engine did not answer in time")
 
+    def resize(self, places: int) -> None:
+        """Have so many places from now on; calls under way beyond them end as they would."""
+        more = places - self.places
+        self.places = places
+        if more < 0:
+            self._free += more
+        for _ in range(more):
+            self.give_back()
+
     def note(self) -> None:
         """One of the calls got on."""
         self._moved = asyncio.get_running_loop().time()
@@ -85,6 +96,9 @@ class Turns:
         """Free a place for the first who waits; ``answered`` by the engine, or only ended."""
         if answered:
             self.note()
+        if self._free < 0:
+            self._free += 1
+            return
         while self._waiting:
             first = self._waiting.popleft()
             if not first.done():

@@ -51,3 +51,25 @@ async def test_an_engine_is_asked_for_so_many_starts_at_a_time() -> None:
         engine.go.set()
         await asyncio.gather(*submitted)
     assert (engine.most, engine.started) == (STARTS_AT_ONCE, number)
+
+
+async def test_places_come_and_go_while_calls_are_under_way() -> None:
+    """What is under way ends as it would; fewer begin until no more than wanted are left."""
+    turns = Turns(3)
+    held = [await turns.take(10) for _ in range(3)]
+    waiting = asyncio.create_task(turns.take(10))
+    await asyncio.sleep(0)
+    turns.resize(1)
+    for each in held[:2]:
+        each.leave(answered=True)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    held[2].leave(answered=True)
+    last = await waiting
+    another = asyncio.create_task(turns.take(10))
+    await asyncio.sleep(0)
+    assert not another.done()
+    turns.resize(2)
+    await another
+    last.leave(answered=True)
+    assert 2 == turns.places
