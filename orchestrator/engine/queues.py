@@ -28,10 +28,15 @@ def engine_priority(priority: int, tenant: str, weight: float = 1.0) -> Priority
 
 @dataclass(frozen=True)
 class QueueState:
-    """What waits in one queue, by our priority, and whether anybody takes from it."""
+    """What waits in one queue, by our priority, and the names of those who take from it."""
 
     backlog: Mapping[int, int]
-    has_worker: bool
+    takers: frozenset[str] = frozenset()
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether anybody takes from it."""
+        return bool(self.takers)
 
 
 async def describe_queue(
@@ -58,7 +63,7 @@ async def describe_queue(
         for key, stats in answer.stats_by_priority_key.items()
         if stats.approximate_backlog_count > 0
     }
-    return QueueState(backlog=backlog, has_worker=bool(answer.pollers))
+    return QueueState(backlog, frozenset(each.identity for each in answer.pollers))
 
 
 async def describe_queues(

@@ -4,12 +4,11 @@ import asyncio
 from datetime import timedelta
 
 from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from orchestrator.engine.embedded import STARTS_AT_ONCE
+from orchestrator.engine.queues import describe_queue
 from orchestrator.engine.rpc import engine_call
 from orchestrator.engine.turns import Turns
 from orchestrator.errors import EngineUnavailable
@@ -25,21 +24,15 @@ async def share_starts(client: Client, turns: Turns, part: str, timeout: float) 
     tells who does; of one that has crashed it does for some minutes more.
     """
     deadline = timedelta(seconds=timeout)
-    request = DescribeTaskQueueRequest(
-        namespace=client.namespace,
-        task_queue=TaskQueue(name=WORKFLOW_QUEUE),
-        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-    )
     while True:
         try:
             async with engine_call(deadline):
-                answer = await client.workflow_service.describe_task_queue(
-                    request, timeout=deadline
+                queue = await describe_queue(
+                    client, WORKFLOW_QUEUE, deadline, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
                 )
         except (EngineUnavailable, RPCError):
             pass  # the share stays as it was
         else:
-            names = {each.identity for each in answer.pollers}
-            processes = sum(name.startswith(f"{part}@") for name in names)
+            processes = sum(name.startswith(f"{part}@") for name in queue.takers)
             turns.resize(max(1, STARTS_AT_ONCE // max(1, processes)))
         await asyncio.sleep(LOOK_SECONDS)

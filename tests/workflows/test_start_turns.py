@@ -1,14 +1,15 @@
 """API processes share the starts that the embedded server is asked for at a time."""
 
+from datetime import timedelta
+
 import pytest
 from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 
 from orchestrator.config import Temporal
 from orchestrator.engine import start_turns
 from orchestrator.engine.embedded import STARTS_AT_ONCE
+from orchestrator.engine.queues import describe_queue
 from orchestrator.engine.start_turns import share_starts
 from orchestrator.engine.turns import Turns
 from orchestrator.parts import in_background
@@ -59,13 +60,12 @@ async def polled_by(client: Client, name: str) -> None:
     """Wait until the engine has seen who polls the workflow queue."""
 
     async def seen() -> bool:
-        answer = await client.workflow_service.describe_task_queue(
-            DescribeTaskQueueRequest(
-                namespace=client.namespace,
-                task_queue=TaskQueue(name=WORKFLOW_QUEUE),
-                task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-            )
+        queue = await describe_queue(
+            client,
+            WORKFLOW_QUEUE,
+            timedelta(seconds=10),
+            TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
         )
-        return name in {each.identity for each in answer.pollers}
+        return name in queue.takers
 
     await eventually(seen, what=f"the polls of {name}")

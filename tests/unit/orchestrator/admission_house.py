@@ -38,7 +38,7 @@ class Engine:
 
     def refresh(self) -> Snapshot:
         """Count now."""
-        queues = {AGENT: QueueState(backlog={3: self.waiting}, has_worker=True)}
+        queues = {AGENT: QueueState({3: self.waiting}, frozenset({"worker@1"}))}
         self.last = Snapshot(reachable=True, as_of=self._clock.now, queues=queues)
         return self.last
 
