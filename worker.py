@@ -33,7 +33,7 @@ from orchestrator.config import Settings
 from orchestrator.engine.agent_workers import AgentWorkers
 from orchestrator.engine.callbacks import Callbacks
 from orchestrator.engine.dead_letters import DeadLetters
-from orchestrator.engine.fleet import FIRST_LOOK_SECONDS, FleetView
+from orchestrator.engine.fleet_view import FIRST_LOOK_SECONDS, FleetView
 from orchestrator.engine.queue_limits import QueueLimits
 from orchestrator.engine.readiness import Readiness
 from orchestrator.engine.slots import agent_tuner

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from api.dependencies import Services
 from orchestrator.engine.batch_lists import OpenBatches
-from orchestrator.engine.fleet import FleetView
+from orchestrator.engine.fleet_view import FleetView
 from orchestrator.engine.overview import Snapshot
 from orchestrator.engine.task_counts import Counts
 from orchestrator.fleet.views import agent_breaker, is_healthy

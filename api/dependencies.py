@@ -15,7 +15,7 @@ from orchestrator.engine.callbacks import Callbacks
 from orchestrator.engine.cancellations import Cancellations
 from orchestrator.engine.completions import Completions
 from orchestrator.engine.dead_letters import DeadLetters
-from orchestrator.engine.fleet import FleetView
+from orchestrator.engine.fleet_view import FleetView
 from orchestrator.engine.live_events import LiveEvents
 from orchestrator.engine.overview import Overview
 from orchestrator.engine.priorities import Priorities

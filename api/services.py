@@ -22,7 +22,7 @@ from orchestrator.engine.cancellations import Cancellations
 from orchestrator.engine.completions import Completions
 from orchestrator.engine.dead_letters import DeadLetters
 from orchestrator.engine.embedded import STARTS_AT_ONCE
-from orchestrator.engine.fleet import FIRST_LOOK_SECONDS
+from orchestrator.engine.fleet_view import FIRST_LOOK_SECONDS
 from orchestrator.engine.live_events import LiveEvents
 from orchestrator.engine.overview import Overview
 from orchestrator.engine.priorities import Priorities

@@ -11,7 +11,8 @@ from temporalio.client import Client
 from orchestrator.completions import CompletionUrls
 from orchestrator.config import Settings
 from orchestrator.engine.connect import connect
-from orchestrator.engine.fleet import Fleet, FleetView, fleet_config
+from orchestrator.engine.fleet import Fleet, fleet_config
+from orchestrator.engine.fleet_view import FleetView
 from orchestrator.engine.payloads import converter_of
 from orchestrator.messaging.outbox import Outbox, by_workflow
 from orchestrator.messaging.publishers import Publisher, publisher_of

@@ -12,14 +12,8 @@ from temporalio.client import Client
 
 from orchestrator.call_errors import AgentFailed
 from orchestrator.config import Agent, CircuitBreaker, ErrorRecovery, Instance, Settings
-from orchestrator.engine.fleet import (
-    ASK_SECONDS,
-    Fleet,
-    FleetGone,
-    FleetView,
-    Mark,
-    fleet_config,
-)
+from orchestrator.engine.fleet import Fleet, FleetGone, Mark, fleet_config
+from orchestrator.engine.fleet_view import ASK_SECONDS, FleetView
 from orchestrator.errors import EngineUnavailable, OrderRefused
 from orchestrator.fleet.records import (
     FLEET_ID,
