@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from orchestrator.engine.embedded import DATABASE
 from tests.support.agents import Agent
 from tests.support.stack import (
     BIN,
@@ -66,6 +70,7 @@ async def test_starts_and_stops_in_a_row_leave_nothing_behind(tmp_path: Path) ->
         assert 0 == code
         assert 3 == len(parts)
         assert [] == [command_line(pid) for pid in parts if command_line(pid)]
+        assert not _journal(stack).exists()
     assert "" == stack.complained()
 
 
@@ -116,6 +121,49 @@ async def test_a_crashed_part_is_started_again_and_said(tmp_path: Path) -> None:
         await eventually(back)
         assert '"part":"api"' in stack.said()
         assert "SIGKILL" in stack.said()
+
+
+async def test_tasks_reach_the_database_while_the_engine_keeps_them_in_its_journal(
+    tmp_path: Path,
+) -> None:
+    """Few tasks as they are, long before the engine would bring them there; after its crash too."""
+    async with running(tmp_path, NO_AGENT) as stack, stack.client() as api:
+
+        async def accepted() -> str:
+            body = {"pattern": "work", "payload": {}}
+            try:
+                answer = await api.post("/orchestrate", json=body)
+            except httpx.TransportError:
+                return ""
+            return str(answer.json()["task_id"]) if answer.is_success else ""
+
+        async def reached() -> bool:
+            return _in_database(stack, task)
+
+        task = await eventually(accepted)
+        await eventually(reached)
+        await stack.kill("engine")
+        task = await eventually(accepted)
+        await eventually(reached)
+        assert _journal(stack).exists()
+
+
+def _journal(stack: Stack) -> Path:
+    return stack.data_dir / f"{DATABASE}-wal"
+
+
+def _in_database(stack: Stack, task: str) -> bool:
+    """Whether the task is in the lists by the database's own file, without its journal."""
+    alone = stack.directory / "alone"
+    shutil.copyfile(stack.data_dir / DATABASE, alone)
+    with closing(sqlite3.connect(alone)) as copy:
+        try:
+            found = copy.execute(
+                "SELECT 1 FROM executions_visibility WHERE workflow_id = ?", (task,)
+            )
+            return found.fetchone() is not None
+        except sqlite3.DatabaseError:
+            return False  # copied as it was written
 
 
 async def test_a_part_that_crashes_again_and_again_ends_the_whole(tmp_path: Path) -> None:
