@@ -37,7 +37,7 @@ _WAIT = "Prefer: wait=60\r\n"
 class Ours:
     """One running product."""
 
-    durability = "SQLite, journal in WAL mode, synchronous=NORMAL: survives a crash of the process"
+    durability = Floor.durability
     versions = f"orchestration-agent {version('orchestration-agent')}, {Floor.versions}"
 
     def __init__(

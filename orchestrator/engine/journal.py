@@ -2,7 +2,8 @@
 
 The engine writes to a journal, and would bring that to the disk itself once it is long: it waits
 meanwhile, and so does every task. Here another connection does the same all the time and holds up
-nobody, so that the engine finds little left to wait for. docs/decisions/0015-journal.md
+nobody, so that the engine finds little left to wait for
+(docs/decisions/0015-the-journal-reaches-the-disk.md).
 """
 
 import sqlite3
