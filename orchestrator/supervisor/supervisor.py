@@ -20,8 +20,8 @@ from temporalio.exceptions import TemporalError
 from orchestrator.config import Settings
 from orchestrator.engine import embedded, visibility
 from orchestrator.engine.connect import connect
-from orchestrator.engine.journal import Journal
 from orchestrator.engine.payloads import converter_of
+from orchestrator.engine.write_ahead_log import Flusher
 from orchestrator.errors import StartupError
 from orchestrator.supervisor import probe
 from orchestrator.supervisor.part import Part, end_of
@@ -78,7 +78,7 @@ class Supervisor:
             settings.temporal.shutdown_grace + settings.agent.drain + EXTRA_STOP_SECONDS
         )
         self._parts: list[Part] = []
-        self._journal: Journal | None = None
+        self._flusher: Flusher | None = None
         self._restarts: dict[str, deque[float]] = {}
         self._began = time.monotonic()
 
@@ -113,8 +113,8 @@ class Supervisor:
             await embedded.keep_closed_tasks(client, temporal.embedded.retention_days, timeout)
             if not was_there:
                 await _lighten_lists(directory / embedded.DATABASE)
-            self._journal = Journal(directory / embedded.DATABASE)
-            self._journal.start()
+            self._flusher = Flusher(directory / embedded.DATABASE)
+            self._flusher.start()
         if self._agents_port is not None:
             await self._ready(probe.answers(f"http://127.0.0.1:{self._agents_port}/"), "agents")
         await self._start(self._orchestrator("worker"))
@@ -172,8 +172,8 @@ class Supervisor:
         for names in stages:
             stopping = [part for part in self._parts if part.name in names]
             await asyncio.gather(*(part.stop() for part in stopping))
-        if self._journal is not None:
-            await asyncio.to_thread(self._journal.stop)
+        if self._flusher is not None:
+            await asyncio.to_thread(self._flusher.stop)
 
     def reload(self) -> None:
         """Have the API and the worker read their configuration again."""
