@@ -68,9 +68,9 @@ tasks over a thousand were open at a time, and each cost it 22 to 24 ms of CPU i
 _CHECKPOINT_PAGES = 8000
 """Of 4 KB that the journal holds before they go to the database; SQLite's default is 1000.
 
-A page that many tasks change is then written to the database once, not for each thirty of them:
-some 10 % of the server's CPU for a queued task. With ``synchronous: normal`` the journal reaches
-the disk then, or when the system writes it out by itself: Linux after some 30 seconds.
+A page that many tasks change is then written to the database once for some fifty of them, not for
+each six: some 10 % of the server's CPU for a queued task. It waits for the disk then, unless the
+journal is there already (``orchestrator/engine/write_ahead_log.py``).
 """
 
 _MOST_PROCESSORS = 4
