@@ -42,7 +42,8 @@ class Flusher:
     def stop(self) -> None:
         """End; a disk that does not answer is waited for five seconds at most."""
         self._stopping.set()
-        self._thread.join(_STOP_SECONDS)
+        if self._thread.is_alive():
+            self._thread.join(_STOP_SECONDS)
 
     def _work(self) -> None:
         while not self._stopping.wait(PAUSE_SECONDS):
