@@ -69,8 +69,8 @@ _CHECKPOINT_PAGES = 8000
 """Of 4 KB that the journal holds before they go to the database; SQLite's default is 1000.
 
 A page that many tasks change is then written to the database once for some fifty of them, not for
-each six: some 10 % of the server's CPU for a queued task. It waits for the disk then, unless the
-journal is there already (``orchestrator/engine/write_ahead_log.py``).
+each six: some 10 % of the server's CPU for a queued task. It waits for the disk then, but not for
+the journal (``orchestrator/engine/write_ahead_log.py``).
 """
 
 _MOST_PROCESSORS = 4

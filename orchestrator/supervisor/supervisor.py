@@ -113,8 +113,9 @@ class Supervisor:
             await embedded.keep_closed_tasks(client, temporal.embedded.retention_days, timeout)
             if not was_there:
                 await _lighten_lists(directory / embedded.DATABASE)
-            self._flusher = Flusher(directory / embedded.DATABASE)
-            self._flusher.start()
+            if temporal.embedded.synchronous == "normal":
+                self._flusher = Flusher(directory / embedded.DATABASE)
+                self._flusher.start()
         if self._agents_port is not None:
             await self._ready(probe.answers(f"http://127.0.0.1:{self._agents_port}/"), "agents")
         await self._start(self._orchestrator("worker"))

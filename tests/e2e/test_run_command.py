@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.engine.embedded import DATABASE
 from tests.support.agents import Agent
-from tests.support.page_cache import unwritten_pages
+from tests.support.page_cache import needs_unwritten_pages, unwritten_pages
 from tests.support.stack import (
     BIN,
     Stack,
@@ -121,8 +121,10 @@ async def test_a_crashed_part_is_started_again_and_said(tmp_path: Path) -> None:
 
 
 async def test_what_the_engine_commits_reaches_the_disk_soon(tmp_path: Path) -> None:
-    """By itself the system would write it out half a minute later; after a crash too."""
+    """By itself the system would write it out half a minute later; after a crash and a stop too."""
+    needs_unwritten_pages(tmp_path)
     async with running(tmp_path, NO_AGENT) as stack, stack.client() as api:
+        log = stack.data_dir / f"{DATABASE}-wal"
 
         async def accepted() -> bool:
             try:
@@ -132,13 +134,17 @@ async def test_what_the_engine_commits_reaches_the_disk_soon(tmp_path: Path) -> 
             return answer.is_success
 
         async def on_disk() -> bool:
-            return unwritten_pages(stack.data_dir / f"{DATABASE}-wal") == 0
+            return unwritten_pages(log) == 0
 
-        await eventually(accepted)
-        await eventually(on_disk, 10)
+        for _ in range(3):
+            await eventually(accepted)
+            await eventually(on_disk, 5)
         await stack.kill("engine")
         await eventually(accepted)
-        await eventually(on_disk, 10)
+        await eventually(on_disk, 5)
+        await api.post("/orchestrate", json={"pattern": "work", "payload": {}})
+        await stack.stop()
+        assert 0 == unwritten_pages(log)
 
 
 async def test_a_part_that_crashes_again_and_again_ends_the_whole(tmp_path: Path) -> None:
