@@ -71,6 +71,9 @@ def lighten(database: Path) -> int:
     with closing(_connected(database)) as connection:
         if not _needs_lightening(connection):
             return 0
+        # Two connections that make checkpoints can damage a database: the engine's is to be the one
+        # (docs/decisions/0015-the-log-reaches-the-disk.md).
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute("BEGIN IMMEDIATE")
         with connection:
             needless = [
